@@ -1,0 +1,1 @@
+"""Segment images of any size with the mask of one whole pass."""

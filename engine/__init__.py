@@ -1,0 +1,1 @@
+"""Open a network and an image, run the plan, write the mask."""

@@ -1,0 +1,1 @@
+"""Run a network: ONNX Runtime or Torch."""

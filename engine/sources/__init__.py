@@ -1,0 +1,1 @@
+"""Open an image: TIFF, Zarr or an array."""

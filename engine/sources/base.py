@@ -1,0 +1,70 @@
+"""What the engine asks of an image: facts about it, and the pixels of a rectangle."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...tiler.box import Box
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One resolution of an image."""
+
+    shape: tuple[int, int]
+    """Height and width in pixels."""
+    pixel_size: tuple[float, float] | None = None
+    """Height and width of a pixel in ``ImageFacts.unit``; ``None`` where the file does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What is known about an image before a pixel is read."""
+
+    name: str
+    """File name without folder, or ``array``."""
+    dtype: str
+    """NumPy name of the pixel type, e.g. ``uint8``."""
+    channels: int
+    """Number of channels; 1 for a grey image."""
+    axes: str
+    """Axes as stored, e.g. ``YX``, ``YXC``, ``CYX``."""
+    levels: tuple[Level, ...]
+    """Resolutions, level 0 first."""
+    identity: str
+    """Hash of size, header and sampled bytes; the same for a copy under another path."""
+    unit: str | None = None
+    """Unit of ``Level.pixel_size`` in OME's words, e.g. ``micrometer``."""
+
+
+class Source(Protocol):
+    """An opened image. ``read`` may be called from several threads at once."""
+
+    @property
+    def facts(self) -> ImageFacts:
+        """Facts about the image."""
+        ...
+
+    def read(
+        self, level: int, box: Box, channels: tuple[int, ...] | None = None
+    ) -> NDArray[np.generic]:
+        """Return the pixels of ``box``, which lies inside the level, decoding nothing beyond need.
+
+        Args:
+            level: Resolution to read from.
+            box: Rectangle in pixels of that level.
+            channels: Channels to return, in this order; all where ``None``.
+
+        Returns:
+            Array ``(y, x, channel)`` in the image's own dtype, native byte order.
+
+        Raises:
+            ImageError: The file is broken there; the text names the place.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the file."""
+        ...

@@ -1,0 +1,1 @@
+"""Write the mask: Zarr arrays, records, pyramid, metadata."""

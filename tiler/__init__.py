@@ -1,0 +1,1 @@
+"""Tile geometry, planning, mirror and windows: integers and NumPy, no I/O."""
