@@ -17,6 +17,9 @@ class Level:
     """Height and width in pixels."""
     pixel_size: tuple[float, float] | None = None
     """Height and width of a pixel in ``ImageFacts.unit``; ``None`` where the file does not say."""
+    segment: tuple[int, int] | None = None
+    """Height and width of what is decoded as one piece (TIFF tile or strip, chunk); ``None`` where
+    a rectangle costs no more than its own pixels."""
 
 
 @dataclass(frozen=True, slots=True)

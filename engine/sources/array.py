@@ -1,0 +1,114 @@
+"""NumPy and Dask arrays as images."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...tiler.box import Box
+from ...tiler.errors import ImageError
+from .axes import AxisOrder, guessed_axes, named_axes
+from .base import ImageFacts, Level
+from .identity import content_identity, evenly
+from .pixel_type import native_dtype
+from .request import checked_channels
+
+_SAMPLED_ROWS = 64
+
+
+class ArraySource:
+    """An array in memory, or one that Dask computes region by region.
+
+    Dask computes every chunk that a region touches again for each region: chunks should not be
+    much larger than a block.
+    """
+
+    def __init__(self, array: Any, axes: str | None = None) -> None:
+        """Wrap an array.
+
+        Args:
+            array: NumPy or Dask array, or anything NumPy takes for an array without copying.
+            axes: One letter per axis, such as ``YXC``; told from the lengths where ``None``.
+
+        Raises:
+            ImageError: The axes or the pixel type are not an image's.
+        """
+        self._is_dask = is_dask(array)
+        self._array: Any = array
+        if not self._is_dask:
+            self._array = np.asarray(array)
+        shape = tuple(self._array.shape)
+        if any(math.isnan(length) for length in shape):
+            raise ImageError(
+                f"a Dask array needs known lengths; got shape {shape}; "
+                "call its compute_chunk_sizes() first"
+            )
+        self._order: AxisOrder = (
+            guessed_axes(shape, "array") if axes is None else named_axes(axes, shape, "array")
+        )
+        self._dtype = native_dtype(self._array.dtype, "array")
+        segment = None
+        if self._is_dask:
+            chunk = array.chunksize
+            segment = (self._order.length("Y", chunk), self._order.length("X", chunk))
+        self._facts = ImageFacts(
+            name="array",
+            dtype=self._dtype.name,
+            channels=self._order.channels,
+            axes=self._order.axes,
+            levels=(Level(self._order.size, segment=segment),),
+            identity=content_identity(
+                {"shape": shape, "dtype": self._array.dtype.str, "axes": self._order.axes},
+                self._content(),
+            ),
+        )
+
+    def _content(self) -> Iterable[bytes]:
+        if self._is_dask:
+            yield str(self._array.name).encode()
+            return
+        height, width = self._order.size
+        for y in evenly(height, _SAMPLED_ROWS):
+            yield self._region(Box.of(y, y + 1, 0, width), slice(None)).tobytes()
+
+    def _region(self, box: Box, channels: slice | tuple[int, ...]) -> NDArray[np.generic]:
+        region = self._array[self._order.index(box, channels)]
+        if self._is_dask:
+            region = region.compute(scheduler="synchronous")
+        return self._order.to_yxc(region, self._dtype)
+
+    @property
+    def facts(self) -> ImageFacts:
+        """Facts about the array."""
+        return self._facts
+
+    def read(
+        self, level: int, box: Box, channels: tuple[int, ...] | None = None
+    ) -> NDArray[np.generic]:
+        """Return a copy of the pixels of ``box`` as ``(y, x, channel)``; see `Source.read`."""
+        wanted = checked_channels(self._facts, level, box, channels)
+        try:
+            return self._region(box, slice(None) if channels is None else wanted)
+        except Exception as error:  # a Dask graph raises anything
+            if not self._is_dask:
+                raise
+            why = " ".join(str(error).split())[:120] or type(error).__name__
+            raise ImageError(
+                f"array: pixels y {box.y.start}:{box.y.stop}, x {box.x.start}:{box.x.stop} cannot "
+                f"be computed: {why}; mend the Dask graph or what it reads"
+            ) from error
+
+    def close(self) -> None:
+        """Do nothing: the array is the caller's."""
+
+
+def is_dask(image: Any) -> bool:
+    """Say whether an object is a Dask array, without importing Dask."""
+    return type(image).__module__.partition(".")[0] == "dask" and hasattr(image, "chunksize")
+
+
+def is_array(image: Any) -> bool:
+    """Say whether an object is, or can be taken for, an array."""
+    return is_dask(image) or hasattr(image, "__array__")

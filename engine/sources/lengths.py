@@ -1,0 +1,35 @@
+"""Units of length in the words and signs that image files use."""
+
+_MICROMETERS = {
+    "angstrom": 1e-4,
+    "å": 1e-4,
+    "picometer": 1e-6,
+    "pm": 1e-6,
+    "nanometer": 1e-3,
+    "nm": 1e-3,
+    "micrometer": 1.0,
+    "micron": 1.0,
+    "microns": 1.0,
+    "um": 1.0,
+    "\u00b5m": 1.0,  # micro sign
+    "\u03bcm": 1.0,  # Greek mu
+    "millimeter": 1e3,
+    "mm": 1e3,
+    "centimeter": 1e4,
+    "cm": 1e4,
+    "inch": 25_400.0,
+    "in": 25_400.0,
+    "meter": 1e6,
+    "m": 1e6,
+    "kilometer": 1e9,
+    "km": 1e9,
+}
+
+
+def micrometers_per(unit: str) -> float | None:
+    """Return the micrometers in one ``unit``, ``None`` where it is no known length.
+
+    >>> micrometers_per("nanometer")
+    0.001
+    """
+    return _MICROMETERS.get(unit.strip().lower().replace("metre", "meter"))

@@ -1,0 +1,45 @@
+"""Reading bytes at a position, from any number of threads."""
+
+import os
+import threading
+import weakref
+from pathlib import Path
+
+
+class PositionalFile:
+    """A file opened once; ``read`` moves no shared position."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("rb", buffering=0)
+        self._lock = threading.Lock()
+        # A source that is dropped without close() must not warn about its open file.
+        self._closer = weakref.finalize(self, self._file.close)
+
+    def read(self, start: int, size_bytes: int) -> bytes:
+        """Return the bytes from ``start`` on, fewer where the file ends before.
+
+        Raises:
+            OSError: The file cannot be read.
+            ValueError: The file was closed.
+        """
+        parts = []
+        while size_bytes > 0:
+            part = self._read_once(start, size_bytes)
+            if not part:
+                break
+            parts.append(part)
+            start += len(part)
+            size_bytes -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _read_once(self, start: int, size_bytes: int) -> bytes:
+        if hasattr(os, "pread"):
+            return os.pread(self._file.fileno(), size_bytes, start)
+        with self._lock:  # Windows has no positional read
+            self._file.seek(start)
+            return self._file.read(size_bytes)
+
+    def close(self) -> None:
+        """Close the file; reading afterwards raises ``ValueError``."""
+        self._closer()

@@ -1,0 +1,181 @@
+"""The pixels of one TIFF page: a rectangle of it, decoding only the segments it touches."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...tiler.box import Box
+from ...tiler.errors import ImageError
+from .positional_file import PositionalFile
+from .segment_cache import SegmentCache
+
+_JPEG = {6, 7, 34892, 33007}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page lies, for the text of errors."""
+
+    path: str
+    level: int
+
+    def broken(self, y0: int, y1: int, x0: int, x1: int, why: str) -> ImageError:
+        """Return the error for pixels that cannot be read."""
+        return ImageError(
+            f"{self.path}: level {self.level}, pixels y {y0}:{y1}, x {x0}:{x1} cannot be read: "
+            f"{why}; get a good copy, or convert the file if its encoding is unusual"
+        )
+
+
+class PageReader(Protocol):
+    """One page, opened; may be read by several threads at once."""
+
+    @property
+    def samples(self) -> int:
+        """Samples per pixel."""
+        ...
+
+    @property
+    def segment(self) -> tuple[int, int] | None:
+        """Height and width of what is decoded as one piece, ``None`` for single pixels."""
+        ...
+
+    def read_into(self, out: NDArray[Any], box: Box, samples: tuple[int, ...]) -> None:
+        """Write a rectangle's samples into ``out``, ``(y, x, sample)``."""
+        ...
+
+
+class RawPage:
+    """A page stored as one plain raster, of which a rectangle is a run of bytes per row."""
+
+    segment = None
+
+    def __init__(
+        self, file: PositionalFile, page: Any, place: Place, start: int | None = None
+    ) -> None:
+        keyframe = page.keyframe
+        self._file = file
+        self._place = place
+        self._start = int(page.dataoffsets[0]) if start is None else start
+        self._planes, _, self._height, self._width, self._interleaved = keyframe.shaped
+        self._dtype = np.dtype(keyframe.dtype).newbyteorder(keyframe.parent.byteorder)
+        self.samples = self._planes * self._interleaved
+
+    def read_into(self, out: NDArray[Any], box: Box, samples: tuple[int, ...]) -> None:
+        """Write a rectangle's samples into ``out``, ``(y, x, sample)``."""
+        if self._planes == 1:
+            pixels = self._raster(0, box)
+            out[...] = pixels if samples == tuple(range(self.samples)) else pixels[..., samples]
+            return
+        for i, plane in enumerate(samples):
+            out[..., i] = self._raster(plane, box)[..., 0]
+
+    def _raster(self, plane: int, box: Box) -> NDArray[Any]:
+        height, width = box.shape
+        pixel_bytes = self._interleaved * self._dtype.itemsize
+        row_bytes = self._width * pixel_bytes
+        first = self._start + (plane * self._height + box.y.start) * row_bytes
+        skip = box.x.start * pixel_bytes
+        if 2 * width >= self._width:  # one read of whole rows costs less than a read per row
+            data = self._bytes(first, height * row_bytes, box)
+            rows = np.frombuffer(data, self._dtype).reshape(height, self._width, self._interleaved)
+            return rows[:, box.x.as_slice()]
+        data = b"".join(
+            self._bytes(first + y * row_bytes + skip, width * pixel_bytes, box)
+            for y in range(height)
+        )
+        return np.frombuffer(data, self._dtype).reshape(height, width, self._interleaved)
+
+    def _bytes(self, start: int, size: int, box: Box) -> bytes:
+        edges = box.y.start, box.y.stop, box.x.start, box.x.stop
+        try:
+            data = self._file.read(start, size)
+        except (OSError, ValueError) as error:
+            raise self._place.broken(*edges, str(error)) from error
+        if len(data) < size:
+            raise self._place.broken(*edges, "the file ends before them")
+        return data
+
+
+class SegmentedPage:
+    """A page stored in tiles or strips, decoded one by one into a shared cache."""
+
+    def __init__(self, file: PositionalFile, page: Any, place: Place, cache: SegmentCache) -> None:
+        keyframe = page.keyframe
+        self._file = file
+        self._place = place
+        self._cache = cache
+        self._decode = keyframe.decode  # made on first access, which is not safe in a thread
+        self._options = {}
+        if keyframe.compression in _JPEG:
+            self._options = {"jpegtables": page.jpegtables, "jpegheader": keyframe.jpegheader}
+        self._nodata = keyframe.nodata
+        self._planes, _, self._height, self._width, self._interleaved = keyframe.shaped
+        self.samples = self._planes * self._interleaved
+        if keyframe.is_tiled:
+            self.segment = (keyframe.tilelength, keyframe.tilewidth)
+        else:
+            self.segment = (keyframe.rowsperstrip, self._width)
+        if min(self.segment) < 1:
+            raise ImageError(f"{place.path}: tiles need a size; the file says {self.segment}")
+        self._grid = -(-self._height // self.segment[0]), -(-self._width // self.segment[1])
+        self._offsets = np.array(page.dataoffsets, np.int64)
+        self._sizes = np.array(page.databytecounts, np.int64)
+
+    def read_into(self, out: NDArray[Any], box: Box, samples: tuple[int, ...]) -> None:
+        """Write a rectangle's samples into ``out``, ``(y, x, sample)``."""
+        if 0 in box.shape:
+            return
+        height, width = self.segment
+        for row in range(box.y.start // height, -(-box.y.stop // height)):
+            ys, from_ys = _overlap(box.y.start, box.y.stop, row * height, height)
+            for column in range(box.x.start // width, -(-box.x.stop // width)):
+                xs, from_xs = _overlap(box.x.start, box.x.stop, column * width, width)
+                if self._planes == 1:
+                    piece = self._piece(0, row, column)[from_ys, from_xs]
+                    whole = samples == tuple(range(self.samples))
+                    out[ys, xs] = piece if whole else piece[..., samples]
+                    continue
+                for i, plane in enumerate(samples):
+                    out[ys, xs, i] = self._piece(plane, row, column)[from_ys, from_xs, 0]
+
+    def _piece(self, plane: int, row: int, column: int) -> NDArray[Any]:
+        index = (plane * self._grid[0] + row) * self._grid[1] + column
+        return self._cache.get((id(self), index), lambda: self._decoded(index, row, column))
+
+    def _decoded(self, index: int, row: int, column: int) -> NDArray[np.generic]:
+        """Return segment ``index`` as ``(y, x, sample)``, at least its part inside the image."""
+        y0, x0 = row * self.segment[0], column * self.segment[1]
+        y1, x1 = min(y0 + self.segment[0], self._height), min(x0 + self.segment[1], self._width)
+        if index >= min(len(self._offsets), len(self._sizes)):
+            raise self._place.broken(y0, y1, x0, x1, "the file does not say where they are")
+        start, size = int(self._offsets[index]), int(self._sizes[index])
+        if start == 0 or size == 0:  # a sparse file leaves out segments without data
+            empty = np.asarray(self._nodata)
+            return np.broadcast_to(empty, (y1 - y0, x1 - x0, self._interleaved))
+        try:
+            data = self._file.read(start, size)
+        except (OSError, ValueError) as error:
+            raise self._place.broken(y0, y1, x0, x1, str(error)) from error
+        if len(data) < size:
+            raise self._place.broken(y0, y1, x0, x1, "the file ends before them")
+        try:
+            pixels = self._decode(data, index, **self._options)[0][0]
+        except Exception as error:  # each codec raises its own
+            raise self._place.broken(y0, y1, x0, x1, _one_line(error)) from error
+        if pixels.shape[0] < y1 - y0 or pixels.shape[1] < x1 - x0:
+            raise self._place.broken(y0, y1, x0, x1, f"only {pixels.shape[:2]} pixels came out")
+        return np.asarray(pixels)
+
+
+def _overlap(start: int, stop: int, origin: int, length: int) -> tuple[slice, slice]:
+    """Return where ``[start, stop)`` and a segment meet, counted from either's beginning."""
+    first, last = max(start, origin), min(stop, origin + length)
+    return slice(first - start, last - start), slice(first - origin, last - origin)
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text[:120] or type(error).__name__

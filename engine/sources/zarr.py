@@ -1,0 +1,218 @@
+"""Zarr arrays and OME-Zarr groups, given as object or as folder."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from ...tiler.box import Box
+from ...tiler.errors import ImageError
+from .axes import AxisOrder, guessed_axes, named_axes
+from .base import ImageFacts, Level
+from .identity import content_identity, evenly
+from .lengths import micrometers_per
+from .pixel_type import native_dtype
+from .request import checked_channels
+
+_SAMPLED_CHUNKS = 8
+_MARKERS = ("zarr.json", ".zarray", ".zgroup")
+_AXES_BEFORE_0_3 = ("t", "c", "z", "y", "x")
+
+
+def is_zarr(path: Path) -> bool:
+    """Say whether a folder holds a Zarr array or group."""
+    return any((path / marker).is_file() for marker in _MARKERS)
+
+
+class ZarrSource:
+    """A Zarr array, or the first multiscale image of an OME-Zarr group (0.1 to 0.5)."""
+
+    def __init__(self, node: Path | zarr.Array[Any] | zarr.Group, axes: str | None = None) -> None:
+        """Open a folder, or wrap an array or group.
+
+        Args:
+            node: Folder, array or group.
+            axes: One letter per axis, such as ``CYX``; where ``None``, told from OME metadata,
+                from the array's dimension names, or from its lengths.
+
+        Raises:
+            ImageError: It is no Zarr, holds no image, or has other axes than y, x and channel.
+        """
+        self._owned = isinstance(node, Path)
+        self._where = str(node) if isinstance(node, Path) else (node.basename or "array")
+        opened = _opened(node) if isinstance(node, Path) else node
+        if isinstance(opened, zarr.Group):
+            image = _multiscale(opened, self._where)
+            names: list[str] | None = _axis_names(image)
+            self._arrays = [_array_at(opened, d["path"], self._where) for d in image["datasets"]]
+            scales = [_scale(image, dataset) for dataset in image["datasets"]]
+            units: list[str] | None = _axis_units(image)
+        else:
+            image, names, units = {}, _dimension_names(opened), None
+            self._arrays, scales = [opened], [None]
+        self._orders = [self._order(array, axes or names) for array in self._arrays]
+        order = self._orders[0]
+        self._dtype = native_dtype(self._arrays[0].dtype, self._where)
+        for array, other in zip(self._arrays, self._orders, strict=True):
+            if array.dtype != self._arrays[0].dtype or other.channels != order.channels:
+                raise ImageError(
+                    f"all levels need one pixel type and channel count; {self._where} has "
+                    f"{self._arrays[0].dtype} x {order.channels} and {array.dtype} x "
+                    f"{other.channels}; pass the array of one level"
+                )
+        sizes = [_pixel_size(order, scale, units) for scale in scales]
+        self._facts = ImageFacts(
+            name=Path(self._where).name,
+            dtype=self._dtype.name,
+            channels=order.channels,
+            axes=order.axes,
+            levels=tuple(
+                Level(o.size, size, (o.length("Y", array.chunks), o.length("X", array.chunks)))
+                for o, size, array in zip(self._orders, sizes, self._arrays, strict=True)
+            ),
+            identity=content_identity(
+                {
+                    "image": image,
+                    "axes": order.letters,
+                    "arrays": [array.metadata.to_dict() for array in self._arrays],
+                },
+                self._content(),
+            ),
+            unit=None if sizes[0] is None else "micrometer",
+        )
+
+    def _order(self, array: zarr.Array[Any], names: Sequence[str] | None) -> AxisOrder:
+        if names is None:
+            return guessed_axes(array.shape, self._where)
+        return named_axes(names, array.shape, self._where)
+
+    def _content(self) -> Iterable[bytes]:
+        """Yield one row of pixels from chunks spread over level 0."""
+        array, order = self._arrays[0], self._orders[0]
+        height, width = order.length("Y", array.chunks), order.length("X", array.chunks)
+        rows, columns = -(-order.size[0] // height), -(-order.size[1] // width)
+        for index in evenly(rows * columns, _SAMPLED_CHUNKS):
+            y, x = index // columns * height, index % columns * width
+            box = Box.of(y, y + 1, x, min(x + width, order.size[1]))
+            yield self._region(0, box, slice(None)).tobytes()
+
+    def _region(
+        self, level: int, box: Box, channels: slice | tuple[int, ...]
+    ) -> NDArray[np.generic]:
+        array, order = self._arrays[level], self._orders[level]
+        index = order.index(box, channels)
+        try:
+            # Orthogonal selection is the slower one, but decodes only the chunks of its channels.
+            pixels = array[index] if isinstance(channels, slice) else array.oindex[index]
+        except Exception as error:  # stores and codecs each raise their own
+            why = " ".join(str(error).split())[:120] or type(error).__name__
+            raise ImageError(
+                f"{self._where}: level {level}, pixels y {box.y.start}:{box.y.stop}, "
+                f"x {box.x.start}:{box.x.stop} cannot be read: {why}; "
+                "a chunk there is damaged, get a good copy"
+            ) from error
+        return order.to_yxc(np.asarray(pixels), self._dtype)
+
+    @property
+    def facts(self) -> ImageFacts:
+        """Facts about the image."""
+        return self._facts
+
+    def read(
+        self, level: int, box: Box, channels: tuple[int, ...] | None = None
+    ) -> NDArray[np.generic]:
+        """Return the pixels of ``box`` as ``(y, x, channel)``; see `Source.read`."""
+        wanted = checked_channels(self._facts, level, box, channels)
+        return self._region(level, box, slice(None) if channels is None else wanted)
+
+    def close(self) -> None:
+        """Release the folder; an array or group that was passed in stays open."""
+        if self._owned:
+            self._arrays[0].store.close()
+
+
+def _opened(path: Path) -> zarr.Array[Any] | zarr.Group:
+    try:
+        return zarr.open(str(path), mode="r")
+    except Exception as error:  # zarr raises anything on broken metadata
+        why = " ".join(str(error).split())[:120] or type(error).__name__
+        raise ImageError(
+            f"{path} cannot be opened as Zarr: {why}; get a good copy or pass another folder"
+        ) from error
+
+
+def _multiscale(group: zarr.Group, where: str) -> dict[str, Any]:
+    """Return the group's first multiscale image; its metadata is under ``ome`` since 0.5."""
+    attributes = group.attrs.asdict()
+    ome = attributes.get("ome", attributes)
+    images = ome.get("multiscales") if isinstance(ome, dict) else None
+    try:
+        if images and images[0]["datasets"] and all("path" in d for d in images[0]["datasets"]):
+            return dict(images[0])
+    except (KeyError, TypeError, IndexError) as error:
+        raise ImageError(
+            f"{where} has broken OME-Zarr metadata (multiscales); pass one of its arrays"
+        ) from error
+    inside = ", ".join(sorted(group.keys())[:8]) or "nothing"
+    raise ImageError(
+        f"a Zarr group needs OME-Zarr multiscales to be an image; {where} has none; "
+        f"pass what is inside it: {inside}"
+    )
+
+
+def _array_at(group: zarr.Group, path: str, where: str) -> zarr.Array[Any]:
+    node = group.get(path)
+    if not isinstance(node, zarr.Array):
+        raise ImageError(f"{where} lacks the array {path!r} that its metadata lists; get all of it")
+    return node
+
+
+def _axis_names(image: dict[str, Any]) -> list[str]:
+    axes = image.get("axes", _AXES_BEFORE_0_3)
+    return [str(axis["name"] if isinstance(axis, dict) else axis) for axis in axes]
+
+
+def _axis_units(image: dict[str, Any]) -> list[str]:
+    axes = image.get("axes", _AXES_BEFORE_0_3)
+    return [str(axis.get("unit", "")) if isinstance(axis, dict) else "" for axis in axes]
+
+
+def _scale(image: dict[str, Any], dataset: dict[str, Any]) -> list[float] | None:
+    """Return the length of a pixel per axis: the level's scale times the image's."""
+    scale: list[float] | None = None
+    for holder in (dataset, image):
+        for transformation in holder.get("coordinateTransformations", ()):
+            if transformation.get("type") == "scale":
+                factors = [float(f) for f in transformation.get("scale", ())]
+                scale = (
+                    factors
+                    if scale is None
+                    else [a * b for a, b in zip(scale, factors, strict=False)]
+                )
+    return scale
+
+
+def _pixel_size(
+    order: AxisOrder, scale: list[float] | None, units: list[str] | None
+) -> tuple[float, float] | None:
+    if scale is None or units is None or len(scale) != len(order.letters):
+        return None
+    sizes = []
+    for letter in "YX":
+        axis = order.letters.index(letter)
+        unit = micrometers_per(units[axis])
+        if unit is None or scale[axis] <= 0:
+            return None
+        sizes.append(scale[axis] * unit)
+    return sizes[0], sizes[1]
+
+
+def _dimension_names(array: zarr.Array[Any]) -> list[str] | None:
+    """Return the names of all axes: Zarr 3's, or those xarray leaves in a Zarr 2 array."""
+    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
+    if not isinstance(names, (list, tuple)) or not all(isinstance(n, str) and n for n in names):
+        return None
+    return [str(n) for n in names]

@@ -1,0 +1,159 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from numpy.typing import NDArray
+from tile_infer.engine.sources import open_source
+from tile_infer.engine.sources.zarr import ZarrSource
+from tile_infer.tiler.box import Box
+from tile_infer.tiler.errors import ImageError
+
+BOX = Box.of(3, 17, 5, 29)
+
+
+def noise(*shape: int) -> NDArray[np.uint16]:
+    return np.random.default_rng(0).integers(1, 65535, shape, np.uint16)
+
+
+def store(
+    path: Path, pixels: NDArray[Any], chunks: tuple[int, ...], **options: Any
+) -> zarr.Array[Any]:
+    array = zarr.create_array(
+        path, shape=pixels.shape, dtype=pixels.dtype, chunks=chunks, **options
+    )
+    array[...] = pixels
+    return array
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("as_path", [True, False])
+def test_plain_array_as_path_or_object(tmp_path: Path, zarr_format: Any, as_path: bool) -> None:
+    pixels = noise(20, 30, 3)
+    array = store(tmp_path / "a.zarr", pixels, (8, 9, 3), zarr_format=zarr_format)
+    source = open_source(tmp_path / "a.zarr" if as_path else array)
+    assert source.facts.axes == "YXC"
+    assert source.facts.levels[0].segment == (8, 9)
+    np.testing.assert_array_equal(source.read(0, BOX), pixels[3:17, 5:29])
+    np.testing.assert_array_equal(source.read(0, BOX, (2, 0)), pixels[3:17, 5:29][..., [2, 0]])
+    source.close()
+
+
+def test_dimension_names_win_over_lengths(tmp_path: Path) -> None:
+    pixels = noise(12, 20, 30)
+    array = store(tmp_path / "a.zarr", pixels, (1, 8, 9), dimension_names=("band", "y", "x"))
+    source = ZarrSource(array)
+    assert (source.facts.axes, source.facts.channels) == ("CYX", 12)
+    np.testing.assert_array_equal(source.read(0, BOX, (7,))[..., 0], pixels[7, 3:17, 5:29])
+
+
+def test_names_that_xarray_leaves_in_zarr_2_are_used(tmp_path: Path) -> None:
+    array = store(tmp_path / "a.zarr", noise(12, 20, 30), (1, 8, 9), zarr_format=2)
+    array.attrs["_ARRAY_DIMENSIONS"] = ["band", "y", "x"]
+    assert ZarrSource(array).facts.axes == "CYX"
+
+
+def test_only_chunks_of_the_channels_asked_for_are_read(tmp_path: Path) -> None:
+    pixels = noise(3, 20, 30)
+    store(tmp_path / "a.zarr", pixels, (1, 20, 30), dimension_names=("c", "y", "x"))
+    source = ZarrSource(tmp_path / "a.zarr")
+    for file in (tmp_path / "a.zarr" / "c" / "1").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"broken")
+    got = source.read(0, BOX, (2, 0))
+    np.testing.assert_array_equal(got, np.moveaxis(pixels[[2, 0], 3:17, 5:29], 0, -1))
+    with pytest.raises(ImageError, match=r"a\.zarr: level 0, pixels y 3:17, x 5:29"):
+        source.read(0, BOX)
+
+
+def write_ome(
+    path: Path, version: str, unit: str | None = "nanometer", **extra: Any
+) -> list[NDArray[Any]]:
+    full = noise(1, 2, 1, 40, 60)
+    levels = [full, full[..., ::2, ::2]]
+    group = zarr.create_group(path, zarr_format=3 if version == "0.5" else 2)
+    datasets = []
+    for number, pixels in enumerate(levels):
+        array = group.create_array(
+            str(number), shape=pixels.shape, dtype=pixels.dtype, chunks=(1, 1, 1, 16, 16)
+        )
+        array[...] = pixels
+        scale = [1.0, 1.0, 1.0, 250.0 * 2**number, 500.0 * 2**number]
+        datasets.append(
+            {
+                "path": str(number),
+                "coordinateTransformations": [{"type": "scale", "scale": scale}],
+            }
+        )
+    space = {"type": "space"} | ({} if unit is None else {"unit": unit})
+    axes = [{"name": "t", "type": "time"}, {"name": "c", "type": "channel"}]
+    axes += [{"name": name, **space} for name in "zyx"]
+    image = {"axes": axes, "datasets": datasets, "version": version, **extra}
+    if version == "0.5":
+        group.attrs["ome"] = {"version": version, "multiscales": [image]}
+    else:
+        group.attrs["multiscales"] = [image]
+    return [np.moveaxis(level[0, :, 0], 0, -1) for level in levels]
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_ome_group_gives_levels_axes_and_pixel_sizes(tmp_path: Path, version: str) -> None:
+    levels = write_ome(tmp_path / "a.zarr", version)
+    source = open_source(str(tmp_path / "a.zarr"))
+    assert source.facts.name == "a.zarr"
+    assert source.facts.axes == "CYX"
+    assert source.facts.unit == "micrometer"
+    assert [level.pixel_size for level in source.facts.levels] == [(0.25, 0.5), (0.5, 1.0)]
+    for number, pixels in enumerate(levels):
+        height, width = source.facts.levels[number].shape
+        np.testing.assert_array_equal(source.read(number, Box.of(0, height, 0, width)), pixels)
+    source.close()
+
+
+def test_scale_of_the_whole_image_multiplies_that_of_its_levels(tmp_path: Path) -> None:
+    scale = {"type": "scale", "scale": [1.0, 1.0, 1.0, 2.0, 4.0]}
+    write_ome(tmp_path / "a.zarr", "0.4", coordinateTransformations=[scale])
+    source = open_source(tmp_path / "a.zarr")
+    assert source.facts.levels[0].pixel_size == (0.5, 2.0)
+
+
+def test_scale_without_unit_is_no_pixel_size(tmp_path: Path) -> None:
+    write_ome(tmp_path / "a.zarr", "0.5", unit=None)
+    facts = open_source(tmp_path / "a.zarr").facts
+    assert (facts.unit, facts.levels[0].pixel_size) == (None, None)
+
+
+def test_group_without_multiscales_names_what_is_inside(tmp_path: Path) -> None:
+    group = zarr.create_group(tmp_path / "a.zarr")
+    group.create_array("cells", shape=(20, 30), dtype="uint8")
+    with pytest.raises(ImageError, match="cells"):
+        ZarrSource(group)
+
+
+def test_multiscales_that_list_a_missing_array_are_refused(tmp_path: Path) -> None:
+    group = zarr.create_group(tmp_path / "a.zarr")
+    group.attrs["ome"] = {"multiscales": [{"axes": ["y", "x"], "datasets": [{"path": "0"}]}]}
+    with pytest.raises(ImageError, match="lacks the array '0'"):
+        ZarrSource(tmp_path / "a.zarr")
+
+
+def test_long_axis_other_than_channel_is_refused_by_name(tmp_path: Path) -> None:
+    array = store(
+        tmp_path / "a.zarr", noise(5, 20, 30), (1, 20, 30), dimension_names=("z", "y", "x")
+    )
+    with pytest.raises(ImageError, match=r"z \(5\), y \(20\), x \(30\)"):
+        ZarrSource(array)
+
+
+def test_identity_ignores_the_path_and_sees_content_and_metadata(tmp_path: Path) -> None:
+    pixels = noise(20, 30)
+    first = store(tmp_path / "a.zarr", pixels, (8, 9))
+    copy = store(tmp_path / "b.zarr", pixels, (8, 9))
+    other_content = store(tmp_path / "c.zarr", pixels + 1, (8, 9))
+    other_chunks = store(tmp_path / "d.zarr", pixels, (9, 9))
+    identity = ZarrSource(first).facts.identity
+    assert ZarrSource(copy).facts.identity == identity
+    assert ZarrSource(tmp_path / "b.zarr").facts.identity == identity
+    assert ZarrSource(other_content).facts.identity != identity
+    assert ZarrSource(other_chunks).facts.identity != identity
