@@ -49,6 +49,10 @@ class Box(NamedTuple):
         """Return the rectangle ``[y0, y1) x [x0, x1)``."""
         return cls(Interval(y0, y1), Interval(x0, x1))
 
+    def shift(self, y: int, x: int) -> "Box":
+        """Return the rectangle moved by ``y`` and ``x`` pixels."""
+        return Box(self.y.shift(y), self.x.shift(x))
+
     @property
     def shape(self) -> tuple[int, int]:
         """``(height, width)`` in pixels."""

@@ -80,7 +80,7 @@ class AxisGeometry:
             return self.size
         if self.fixed:
             raise SettingError(
-                f"a fixed {self.size}-px tile gives {self.output(self.size)} px, {output} are needed"
+                f"a fixed {self.size}-px tile gives {self.output(self.size)} px, {output} needed"
             )
         return self.size + -(-short // self.step) * self.step
 

@@ -1,0 +1,184 @@
+"""Where the tiles, blocks and chunks of one axis lie."""
+
+from dataclasses import dataclass
+
+from .box import Interval
+from .errors import SettingError
+from .geometry import AxisGeometry
+
+CHUNK_PX = 1024
+"""Chunks come near this size; zarr costs about 0.45 ms a chunk, whatever its size."""
+
+
+@dataclass(frozen=True, slots=True)
+class AxisGrid:
+    """Tiles every ``core`` pixels along one axis, in blocks of whole chunks.
+
+    ::
+
+        tile i    |<------------------- tile ------------------->|
+                  |--- lead ---|<------- window ------->|
+        tile i+1       |------ |--- lead ---|<------- window ------->|
+                               |<-- core -->|
+
+    Tile ``i`` reads from ``i * core - lead``: every tile is at the phase of the first. An exact
+    grid keeps ``window == core`` pixels of each tile; a blended one keeps more, and adds up what
+    overlaps.
+    """
+
+    length: int
+    """Pixels of the image."""
+    tile: int
+    """Pixels of a tile."""
+    lead: int
+    """Pixels of a tile before the window."""
+    window: int
+    """Pixels of a tile's output that are kept."""
+    core: int
+    """Distance of neighbouring tiles in pixels."""
+    chunk: int
+    """Pixels of a chunk."""
+    block: int
+    """Pixels of a block."""
+
+    def __post_init__(self) -> None:
+        if self.length < 1:
+            raise SettingError(f"an image needs at least 1 px along each axis, got {self.length}")
+        if not 1 <= self.core <= self.window <= self.tile - self.lead or self.lead < 0:
+            raise SettingError(
+                f"need 1 <= core <= window <= tile - lead, got core={self.core}, "
+                f"window={self.window}, tile={self.tile}, lead={self.lead}"
+            )
+        if self.block % self.chunk or self.block % self.core:
+            raise SettingError(
+                f"a block is made of whole chunks and cores, got block={self.block}, "
+                f"chunk={self.chunk}, core={self.core}"
+            )
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks."""
+        return -(-self.length // self.block)
+
+    @property
+    def blended(self) -> bool:
+        """Whether neighbouring tiles overlap in what is kept of them."""
+        return self.window > self.core
+
+    @property
+    def tiles(self) -> int:
+        """Number of tiles that are run; one that straddles two blocks counts for both."""
+        return sum(len(self.tiles_over(self.block_span(block))) for block in range(self.blocks))
+
+    def block_span(self, block: int) -> Interval:
+        """Return the pixels of a block, cut off at the image's end."""
+        return Interval(block * self.block, min((block + 1) * self.block, self.length))
+
+    def tiles_over(self, span: Interval) -> range:
+        """Return the tiles whose window meets ``span``; negative ones begin before the image."""
+        return range((span.start - self.window) // self.core + 1, -(-span.stop // self.core))
+
+    def tile_span(self, tile: int) -> Interval:
+        """Return the pixels that a tile is fed."""
+        start = tile * self.core - self.lead
+        return Interval(start, start + self.tile)
+
+    def window_span(self, tile: int) -> Interval:
+        """Return the pixels that are kept of a tile."""
+        return Interval(tile * self.core, tile * self.core + self.window)
+
+    def input_span(self, tiles: range) -> Interval:
+        """Return the pixels that a run of tiles is fed."""
+        return Interval(self.tile_span(tiles[0]).start, self.tile_span(tiles[-1]).stop)
+
+
+def exact_grid(
+    length: int, geometry: AxisGeometry, *, core_limit: int, tile: int | None = None
+) -> AxisGrid:
+    """Return the grid whose cores meet without overlap, all at one pooling phase.
+
+    Args:
+        length: Pixels of the image along the axis.
+        geometry: The network's geometry along the axis.
+        core_limit: Largest core in pixels, for a network that takes several sizes.
+        tile: Tile size in pixels; ``None`` chooses the smallest that holds the cores.
+
+    Raises:
+        SettingError: The tile is not one the network takes, or its halo leaves no core.
+    """
+    period = geometry.period
+    if tile is None and not geometry.fixed:
+        largest = max(period, core_limit // period * period)
+        count = -(-length // largest)
+        core = -(-length // count // period) * period
+        tile = geometry.tile_for(geometry.halo_aligned + core + geometry.halo_after)
+    else:
+        tile = geometry.size if tile is None else tile
+        check_tile(tile, geometry)
+        core = geometry.core_of(tile)
+    if core == 0:
+        raise SettingError(
+            f"a halo of {geometry.halo_before} + {geometry.halo_after} px leaves no core in the "
+            f"{geometry.output(tile)}-px output of a {tile}-px tile; use a larger tile, "
+            "a smaller halo, or blend"
+        )
+    return with_chunks(length, tile, geometry.margin_before + geometry.halo_aligned, core, core)
+
+
+def overlapping_grid(
+    length: int,
+    geometry: AxisGeometry,
+    *,
+    overlap: float,
+    size_limit: int,
+    blended: bool,
+    tile: int | None = None,
+) -> AxisGrid:
+    """Return the grid whose tiles overlap by a share of their output.
+
+    Args:
+        length: Pixels of the image along the axis.
+        geometry: The network's geometry along the axis; its halo is not cropped.
+        overlap: Share of the output that neighbouring tiles have in common, in ``[0, 1)``.
+        size_limit: Largest output of a tile in pixels, for a network that takes several sizes.
+        blended: Keep the whole output, to be added up; else only the middle, so that nothing
+            overlaps.
+        tile: Tile size in pixels.
+
+    Raises:
+        SettingError: The tile is not one the network takes, or the overlap is not in ``[0, 1)``.
+    """
+    if not 0 <= overlap < 1:
+        raise SettingError(f"overlap={overlap} is not a share; use 0 <= overlap < 1")
+    if tile is None:
+        tile = geometry.size if geometry.fixed else geometry.tile_for(size_limit)
+    check_tile(tile, geometry)
+    output = geometry.output(tile)
+    core = max(1, round(output * (1 - overlap)))
+    if core >= geometry.period:  # the nearest phase-true step that does not overlap less
+        core = core // geometry.period * geometry.period
+    if blended:
+        return with_chunks(length, tile, geometry.margin_before, output, core)
+    crop = (output - core) // 2 // geometry.period * geometry.period
+    return with_chunks(length, tile, geometry.margin_before + crop, core, core)
+
+
+def check_tile(tile: int, geometry: AxisGeometry) -> None:
+    """Raise a ``SettingError`` that names the next valid sizes where ``tile`` is not one."""
+    if geometry.takes(tile):
+        return
+    if geometry.fixed:
+        raise SettingError(
+            f"tile={tile} px is not possible: the network takes {geometry.size} px only"
+        )
+    below = geometry.size + max(0, (tile - geometry.size) // geometry.step) * geometry.step
+    raise SettingError(
+        f"tile={tile} px would run at a wrong pooling phase; use {below} or "
+        f"{below + geometry.step} px (valid sizes are {geometry.size} + {geometry.step} k)"
+    )
+
+
+def with_chunks(length: int, tile: int, lead: int, window: int, core: int) -> AxisGrid:
+    """Return the grid with chunks of whole cores near ``CHUNK_PX``, one chunk a block."""
+    cores = max(1, min(-(-length // core), CHUNK_PX // core))
+    return AxisGrid(length, tile, lead, window, core, cores * core, cores * core)
