@@ -1,0 +1,180 @@
+"""Run a network with ONNX Runtime."""
+
+import hashlib
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from ...tiler.errors import DeviceError, ModelError
+from .base import Execution, Layer, NetworkFacts, Output, Recipe, Runner
+from .compose import LABELS, PIXELS, SCORES, compose, cut_to_logits, with_shapes
+from .device import cuda_index
+from .onnx_graph import GraphFacts, read_graph
+
+
+class OnnxNetwork:
+    """A network from an ``.onnx`` file."""
+
+    def __init__(self, path: Path, head: str | None = None) -> None:
+        self.graph = read_graph(path, head)
+        batch, channels, height, width = self.graph.shape
+        metadata = self.graph.metadata
+        self._facts = NetworkFacts(
+            name=path.stem,
+            sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+            backend="onnx",
+            channels=channels,
+            fixed=(height, width),
+            batch=batch,
+            head=self.graph.head,
+            ends_in=self.graph.ends_in,
+            class_names=tuple(map(str, metadata.get("classes", ()))),
+            normalize=metadata.get("normalize"),
+            mean=tuple(metadata["mean"]) if "mean" in metadata else None,
+            std=tuple(metadata["std"]) if "std" in metadata else None,
+        )
+
+    @property
+    def facts(self) -> NetworkFacts:
+        """Facts about the network."""
+        return self._facts
+
+    @cached_property
+    def _logits_session(self) -> Any:
+        return _session(cut_to_logits(self.graph), Execution("cpu", threads=_all_cores()))
+
+    def logits(self, tiles: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run normalised tiles ``(batch, channel, y, x)``; return ``(batch, class, y, x)``."""
+        tiles = tiles.astype(
+            onnx.helper.tensor_dtype_to_np_dtype(self.graph.image_type), copy=False
+        )
+        runs = [tiles] if self.facts.batch in (None, len(tiles)) else np.split(tiles, len(tiles))
+        results = [self._logits_session.run(None, {self.graph.image: run})[0] for run in runs]
+        return np.concatenate(results)
+
+    @cached_property
+    def _shapes_session(self) -> tuple[Any, list[onnx.NodeProto], dict[str, tuple[int, ...]]]:
+        model, layers = with_shapes(self.graph)
+        weights = {entry.name: tuple(entry.dims) for entry in model.graph.initializer}
+        return _session(model, Execution("cpu", threads=_all_cores())), layers, weights
+
+    def layers(self, channels: int, tile: tuple[int, int]) -> tuple[Layer, ...]:
+        """Return the work of one run over a tile: the graph tells the shapes as it runs."""
+        session, nodes, weights = self._shapes_session
+        if not nodes:
+            return ()
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(self.graph.image_type)
+        zeros = np.zeros((self.facts.batch or 1, channels, *tile), dtype)
+        shapes = session.run(None, {self.graph.image: zeros})
+        found = []
+        for node, source, result in zip(nodes, shapes[::2], shapes[1::2], strict=True):
+            weight = weights.get(node.input[1])
+            if len(result) != 4 or weight is None:
+                continue
+            _, width_in, *size_in = map(int, source)
+            _, width_out, height, width = map(int, result)
+            if node.op_type == "Conv":
+                work = width_out * height * width * int(np.prod(weight[1:]))
+            elif node.op_type == "ConvTranspose":
+                work = width_in * int(np.prod(size_in)) * int(np.prod(weight[1:]))
+            else:
+                work = int(np.prod(result[1:])) * int(source[-1])
+            found.append(Layer(work, height, width, 4 * width_out * height * width))
+        return tuple(found)
+
+    def prepare(self, recipe: Recipe, execution: Execution) -> Runner:
+        """Return a runner whose session does everything from raw pixels to labels."""
+        graph = self.graph
+        if execution.precision == "fp16":
+            graph = _half(graph)
+        elif execution.precision == "bf16":
+            raise DeviceError(
+                "precision=bf16 is not possible with ONNX Runtime; use fp32, or give the network "
+                "as a torch module"
+            )
+        return _OnnxRunner(_session(compose(graph, recipe), execution), recipe)
+
+    def close(self) -> None:
+        """Do nothing: a file is only read."""
+
+
+class _OnnxRunner:
+    def __init__(self, session: Any, recipe: Recipe) -> None:
+        self.session = session
+        self.outputs = [
+            name for name, on in ((LABELS, recipe.labels), (SCORES, recipe.scores)) if on
+        ]
+
+    def __call__(self, tiles: NDArray[np.generic]) -> Output:
+        found = dict(
+            zip(self.outputs, self.session.run(self.outputs, {PIXELS: tiles}), strict=True)
+        )
+        return Output(found.get(LABELS), found.get(SCORES))
+
+
+def _all_cores() -> int:
+    return 0  # ONNX Runtime's word for one thread per core
+
+
+def _half(graph: GraphFacts) -> GraphFacts:
+    """Return the graph in half precision, its input and output still in single precision."""
+    from dataclasses import replace
+
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    model = convert_float_to_float16(
+        cut_to_logits(graph), keep_io_types=True, disable_shape_infer=False
+    )
+    return replace(graph, model=model, logits="tile_infer/logits")
+
+
+def _session(model: onnx.ModelProto, execution: Execution) -> Any:
+    runtime = _runtime()
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = execution.threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # its warnings are about its own optimisations
+    wanted: list[Any] = ["CPUExecutionProvider"]
+    if execution.device != "cpu":
+        options.log_severity_level = 4  # a missing CUDA is told below, in one line
+        provider = {
+            "device_id": cuda_index(execution.device),
+            "use_tf32": int(execution.precision == "tf32"),
+        }
+        wanted.insert(0, ("CUDAExecutionProvider", provider))
+    elif execution.precision == "tf32":
+        raise DeviceError("precision=tf32 exists on NVIDIA GPUs only; use fp32 on the CPU")
+    try:
+        session = runtime.InferenceSession(model.SerializeToString(), options, providers=wanted)
+    except Exception as error:  # ONNX Runtime's exceptions share no public base class
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"ONNX Runtime cannot run this network: {first}") from error
+    # ONNX Runtime falls back to the CPU in silence.
+    if execution.device != "cpu" and session.get_providers()[0] != "CUDAExecutionProvider":
+        raise DeviceError(
+            f"device={execution.device} cannot be had from ONNX Runtime (it needs an NVIDIA GPU, "
+            "onnxruntime-gpu, CUDA and cuDNN); use device=cpu, or install a torch with CUDA"
+        )
+    return session
+
+
+def _runtime() -> Any:
+    both = []
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        try:
+            both.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    if len(both) == 2:
+        raise DeviceError(
+            f"{both[0]} and {both[1]} cannot live side by side; run: pip uninstall -y onnxruntime "
+            "onnxruntime-gpu && pip install onnxruntime-gpu"
+        )
+    import onnxruntime
+
+    return onnxruntime

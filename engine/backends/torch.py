@@ -1,0 +1,237 @@
+"""Run a network given as a Torch module."""
+
+import hashlib
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ...tiler.errors import DeviceError, ModelError
+from .base import Execution, Layer, NetworkFacts, Output, Recipe, Runner
+
+Ending = Literal["none", "sigmoid", "softmax", "argmax"]
+
+_ENDINGS: dict[str, Ending] = {
+    "sigmoid": "sigmoid",
+    "_softmax": "softmax",
+    "_log_softmax": "softmax",
+    "argmax": "argmax",
+}
+_SAME = {"_to_copy", "squeeze", "view", "clone", "alias", "detach"}
+
+
+class TorchNetwork:
+    """A network from an ``nn.Module``; it is left as it was found by ``close``."""
+
+    def __init__(self, module: nn.Module, head: str | None = None) -> None:
+        if head is not None and not head.isdigit():
+            raise ModelError(f"head={head!r}: a torch module's outputs are chosen by index")
+        self.module = module
+        self.index = None if head is None else int(head)
+        self._training = [part for part in module.modules() if part.training]
+        self._device = _device_of(module)
+        self._globals = (
+            torch.get_num_threads(),
+            torch.backends.cudnn.allow_tf32,
+            torch.backends.cuda.matmul.allow_tf32,
+        )
+        module.eval()
+        first = next((part for part in module.modules() if isinstance(part, nn.Conv2d)), None)
+        self._facts = NetworkFacts(
+            name=type(module).__name__.lower(),
+            sha256=_hash(module),
+            backend="torch",
+            channels=first.in_channels if first else None,
+            fixed=(None, None),
+            batch=None,
+            head=head or "0",
+            ends_in="none",
+        )
+
+    @property
+    def facts(self) -> NetworkFacts:
+        """Facts about the network."""
+        return self._facts
+
+    def close(self) -> None:
+        """Leave the module and Torch's settings as they were found."""
+        for part in self._training:
+            part.training = True
+        if _device_of(self.module) != self._device:
+            self.module.to(self._device)
+        threads, convolutions, products = self._globals
+        torch.set_num_threads(threads)
+        torch.backends.cudnn.allow_tf32 = convolutions
+        torch.backends.cuda.matmul.allow_tf32 = products
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Run the module; return the chosen output."""
+        found = self.module(images)
+        if isinstance(found, dict):
+            found = list(found.values())
+        if isinstance(found, list | tuple):
+            if self.index is None and len(found) > 1:
+                raise ModelError(
+                    f"the module returns {len(found)} outputs; choose one with head=INDEX"
+                )
+            if (self.index or 0) >= len(found):
+                raise ModelError(f"head={self.index}: the module returns {len(found)} outputs")
+            found = found[self.index or 0]
+        if not isinstance(found, torch.Tensor):
+            raise ModelError(f"the module returns {type(found).__name__}, not a tensor")
+        return found
+
+    def logits(self, tiles: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run normalised tiles ``(batch, channel, y, x)``; return ``(batch, class, y, x)``."""
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        recorder = _Recorder()
+        with torch.inference_mode(), recorder:
+            found = self.forward(torch.from_numpy(tiles).to(_device_of(self.module)))
+        ends_in, logits = recorder.before_activation(found)
+        self._facts = replace(self._facts, ends_in=ends_in)
+        result: NDArray[np.float32] = logits.float().cpu().numpy()
+        return result
+
+    def layers(self, channels: int, tile: tuple[int, int]) -> tuple[Layer, ...]:
+        """Return the work of one run over a tile."""
+        recorder = _Recorder()
+        zeros = torch.zeros(1, channels, *tile, device=_device_of(self.module))
+        with torch.inference_mode(), recorder:
+            self.forward(zeros)
+        return tuple(recorder.layers)
+
+    def prepare(self, recipe: Recipe, execution: Execution) -> Runner:
+        """Return a runner that moves raw pixels to the device and labels back."""
+        device = torch.device(execution.device)
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise DeviceError(
+                f"device={execution.device}: this torch has no CUDA; install a CUDA build of it, "
+                "or use device=cpu"
+            )
+        if execution.precision == "tf32" and device.type == "cpu":
+            raise DeviceError("precision=tf32 exists on NVIDIA GPUs only; use fp32 on the CPU")
+        tf32 = execution.precision == "tf32"
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
+        if _device_of(self.module) != device:
+            self.module.to(device)
+        return _TorchRunner(self, recipe, execution, device)
+
+
+class _TorchRunner:
+    def __init__(
+        self, network: TorchNetwork, recipe: Recipe, execution: Execution, device: torch.device
+    ) -> None:
+        self.network, self.recipe, self.execution, self.device = network, recipe, execution, device
+        per_channel = (1, recipe.channels, 1, 1)
+        self.offset = torch.tensor(recipe.offset, device=device).float().reshape(per_channel)
+        self.scale = torch.tensor(recipe.scale, device=device).float().reshape(per_channel)
+        self.label_type = getattr(torch, recipe.label_dtype)
+
+    def __call__(self, tiles: NDArray[np.generic]) -> Output:
+        if self.device.type == "cpu":
+            torch.set_num_threads(self.execution.threads)
+        recipe, ends_in = self.recipe, self.network.facts.ends_in
+        # An activation at the end is undone by taking its input, at the price of watching each
+        # operator; a network that ends in logits is run as it is.
+        recorder = None if ends_in == "none" else _Recorder()
+        with torch.inference_mode():
+            images = torch.from_numpy(np.ascontiguousarray(tiles)).to(self.device)
+            images = images.permute(0, 3, 1, 2).float()  # (y, x, channel) memory: channels-last
+            if recipe.normalizes:
+                images = (images - self.offset) * self.scale
+            with self._arithmetic(), recorder or nullcontext():
+                logits = self.network.forward(images)
+            if recorder:
+                logits = recorder.before_activation(logits)[1]
+            (y, x), (height, width) = recipe.crop, recipe.window
+            logits = logits[:, :, y : y + height, x : x + width].float()
+            labels = self._labels(logits).cpu().numpy() if recipe.labels else None
+            scores = self._scores(logits).cpu().numpy() if recipe.scores else None
+        return Output(labels, scores)
+
+    def _arithmetic(self) -> AbstractContextManager[Any]:
+        types = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        if self.execution.precision not in types:
+            return nullcontext()
+        return torch.autocast(self.device.type, types[self.execution.precision])
+
+    def _labels(self, logits: torch.Tensor) -> torch.Tensor:
+        if self.recipe.classes == 1:
+            labels = (logits[:, 0] > self.recipe.logit_threshold).to(self.label_type)
+        else:
+            # A running maximum: argmax along the channels is 50 times slower on a CPU.
+            best = logits[:, 0]
+            labels = torch.zeros(best.shape, dtype=self.label_type, device=best.device)
+            for index in range(1, self.recipe.classes):
+                labels.masked_fill_(logits[:, index] > best, index)
+                best = torch.maximum(best, logits[:, index])
+        # NaN and infinity times zero are NaN, and a sum hands NaN on: one pass finds both.
+        broken = (logits * 0).sum(dim=1).isnan()
+        return labels.masked_fill_(broken, self.recipe.not_computed)
+
+    def _scores(self, logits: torch.Tensor) -> torch.Tensor:
+        if self.recipe.scores == "probabilities" and self.recipe.activation == "sigmoid":
+            logits = logits.sigmoid()
+        elif self.recipe.scores == "probabilities" and self.recipe.activation == "softmax":
+            logits = logits.softmax(dim=1)
+        return logits.to(getattr(torch, self.recipe.scores_dtype))
+
+
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Watches a run: what each tensor was made from, and the work of each layer."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.made: dict[int, tuple[str, torch.Tensor, torch.Tensor]] = {}
+        self.layers: list[Layer] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        if isinstance(result, torch.Tensor) and args and isinstance(args[0], torch.Tensor):
+            if name in _ENDINGS or name in _SAME:
+                # The result is kept too, so that its id stays its own.
+                self.made[id(result)] = (name, args[0], result)
+            elif name == "convolution":
+                self.layers.append(_layer(args, result))
+        return result
+
+    def before_activation(self, found: torch.Tensor) -> tuple[Ending, torch.Tensor]:
+        """Return the final activation and the tensor it was given."""
+        tensor = found
+        while id(tensor) in self.made:
+            name, tensor, _ = self.made[id(tensor)]
+            if name in _ENDINGS:
+                return _ENDINGS[name], tensor
+        return "none", found
+
+
+def _layer(args: tuple[Any, ...], result: torch.Tensor) -> Layer:
+    source, weight, transposed = args[0], args[1], args[6]
+    channels, height, width = result.shape[1:]
+    positions = source[0] if transposed else result[0]
+    work = positions.numel() * weight[0].numel()
+    return Layer(work, height, width, 4 * channels * height * width)
+
+
+def _device_of(module: nn.Module) -> torch.device:
+    return next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
+
+
+def _hash(module: nn.Module) -> str:
+    digest = hashlib.sha256(f"{type(module).__module__}.{type(module).__qualname__}".encode())
+    digest.update(repr(module).encode())
+    for name, value in module.state_dict().items():
+        digest.update(name.encode())
+        if isinstance(value, torch.Tensor):
+            digest.update(
+                value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+            )
+    return digest.hexdigest()
