@@ -1,0 +1,168 @@
+"""Measure a network's geometry by running it on noise, and say whether it can be tiled exactly."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from ..tiler.errors import ModelError
+from ..tiler.geometry import AxisGeometry, Geometry
+from .probe_bench import Bench, LogitsFunction, Shape
+from .probe_halo import Halo, judge_influence, measure_halo
+from .probe_period import COMMON_SHIFTS, Shifts
+from .probe_sizes import Fixed, Sizes, trial_sizes
+
+__all__ = ["LogitsFunction", "Probe", "Verdict", "probe"]
+
+Verdict = Literal["bounded", "does_not_fit", "unbounded", "position_dependent"]
+"""``bounded``: can be tiled exactly. ``does_not_fit``: the halo leaves no core in the tile.
+``unbounded``: every pixel depends on the whole tile (normalisation, pooling of the tile).
+``position_dependent``: bounded, but equal to no shifted copy of itself (``align_corners``)."""
+
+_LARGE_ENOUGH_PX = 512  # networks that agreed with no shift at 256 px turned out bounded here
+_ASSUMED_PERIOD = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What was measured of a network."""
+
+    geometry: Geometry
+    """Sizes, margin, halo and period; halo 0 where not bounded."""
+    verdict: Verdict
+    """Whether the network can be tiled exactly, and if not, why."""
+    classes: int
+    """Output channels."""
+    disagreement: float
+    """Largest |difference| of the logits of two crops, deep inside, over the largest |logit|; 1
+    at most, also where the tile is too small to compare any two."""
+    tolerance: float | None
+    """Stated tolerance that the halo was measured with; ``None`` for exact."""
+    runs: int
+    """Network runs it took."""
+
+    @property
+    def bounded(self) -> bool:
+        """Whether tiling gives what one pass over the whole image gives."""
+        return self.verdict == "bounded"
+
+
+def probe(
+    logits: LogitsFunction,
+    channels: int,
+    fixed: Fixed,
+    *,
+    tolerance: float | None = None,
+    seed: int = 0,
+) -> Probe:
+    """Measure tile sizes, margin, period and halo of a network.
+
+    Args:
+        logits: The network up to its logits: a final activation saturates and hides the halo.
+        channels: Input channels.
+        fixed: Height and width where the file fixes them, ``None`` where free.
+        tolerance: Accept a halo beyond which logits differ by up to this part of the largest.
+        seed: Of the noise.
+
+    Raises:
+        ModelError: The network does not map a tile to a map of its scale, refuses every size, or
+            has a class that is constant on noise.
+    """
+    bench = Bench(logits, channels, seed)
+    first: Shape | None = None
+    verdict: Verdict = "does_not_fit"
+    period: Shape = (1, 1)
+    disagreement = math.inf
+    for size in trial_sizes(bench, fixed):
+        bench.inspect(size)
+        first = first or size
+        shifts = Shifts(bench, size, tolerance)
+        shift, verdict = _find_shift(bench, size, shifts, only=None not in fixed)
+        disagreement = min(disagreement, shifts.least)
+        if shift is not None:
+            period = shifts.reduce(shift)
+            sizes = Sizes(bench, fixed, math.lcm(*period))
+            tile = sizes.canonical(size)
+            halo = measure_halo(bench, tile, period, tolerance)
+            if halo is not None:
+                step = sizes.step(tile, halo, tolerance)
+                tile = sizes.smallest(tile, step, halo, tolerance)
+                return _result(bench, tile, fixed, step, period, halo, "bounded", tolerance)
+            verdict = judge_influence(bench, tile)
+            if verdict == "position_dependent":  # it is not: crops agreed, only too little is left
+                verdict = "does_not_fit"
+            disagreement = max(
+                Shifts(bench, size, tolerance, amplitude).disagreement((shift, shift))
+                for amplitude in bench.amplitudes
+            )
+        if verdict != "does_not_fit" and max(size) >= _LARGE_ENOUGH_PX:
+            break
+    assert first is not None  # trial_sizes raises where there is none
+    sizes = Sizes(bench, fixed, _ASSUMED_PERIOD)
+    tile = sizes.canonical(first)
+    grown = sizes.lost(sizes.grow(tile, _ASSUMED_PERIOD))
+    step = _ASSUMED_PERIOD if grown == sizes.lost(tile) else 0
+    halo = Halo((0, 0), (0, 0), min(disagreement, 1.0))
+    return _result(bench, tile, fixed, step, period, halo, verdict, tolerance)
+
+
+def _find_shift(
+    bench: Bench, size: Shape, shifts: Shifts, *, only: bool
+) -> tuple[int | None, Verdict]:
+    """Return a shift under which crops agree, or else why there is none.
+
+    Rare periods are tried where a larger tile would not help, or where this is the ``only`` size.
+
+    Raises:
+        ModelError: The output is coarser than the tile.
+    """
+    shift = shifts.find(COMMON_SHIFTS)
+    if shift is not None:
+        return shift, "does_not_fit"  # unless a halo is found
+    verdict: Verdict = judge_influence(bench, size)
+    settled = verdict == "position_dependent" and max(size) >= _LARGE_ENOUGH_PX
+    if settled or (only and verdict != "unbounded"):
+        shift = shifts.find(shifts.rest())
+        if shift is not None:
+            return shift, "does_not_fit"
+    per_px = shifts.pixels_per_output()
+    if per_px > 1:
+        raise ModelError(
+            f"the output must have the tile's scale, got one output pixel per {per_px} tile "
+            "pixels; resize the output inside the network"
+        )
+    return None, verdict
+
+
+def _result(
+    bench: Bench,
+    size: Shape,
+    fixed: Fixed,
+    step: int,
+    period: Shape,
+    halo: Halo,
+    verdict: Verdict,
+    tolerance: float | None,
+) -> Probe:
+    output = bench.run(size)
+    axes = []
+    for axis in (0, 1):
+        lost = size[axis] - output.shape[1 + axis]
+        axes.append(
+            AxisGeometry(
+                size=size[axis],
+                step=step if fixed[axis] is None else 0,
+                period=period[axis],
+                margin_before=lost // 2,
+                margin_after=lost - lost // 2,
+                halo_before=halo.before[axis],
+                halo_after=halo.after[axis],
+            )
+        )
+    return Probe(
+        geometry=Geometry(*axes),
+        verdict=verdict,
+        classes=output.shape[0],
+        disagreement=halo.disagreement,
+        tolerance=tolerance,
+        runs=bench.runs,
+    )

@@ -1,0 +1,171 @@
+"""The bench on which a network is probed: it runs crops of one noise image."""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..tiler.errors import ModelError
+
+Shape = tuple[int, int]
+"""Height and width in pixels."""
+Logits = NDArray[np.float32]
+"""Output of one tile, ``(class, y, x)``."""
+
+_REPEAT_PX = 997  # a prime, so that the repetition shares no divisor with any period
+_RAMP_PX = 1024
+
+
+class LogitsFunction(Protocol):
+    """A network as a function."""
+
+    def __call__(self, tiles: NDArray[np.float32], /) -> NDArray[np.float32]:
+        """Return logits ``(batch, class, y', x')`` of tiles ``(batch, channel, y, x)``.
+
+        Logits are what comes before a final sigmoid, softmax or argmax. Any exception means that
+        the network refuses this size.
+        """
+        ...
+
+
+class Bench:
+    """Runs a network on crops of one noise image and counts the runs.
+
+    The noise is white plus 16-px patches, which reach deep layers, plus a ramp of brightness, so
+    that two shifted crops have clearly different means and a network that pools the whole tile
+    shows it. It comes at two amplitudes: that of a normalised image and that of raw bytes.
+    """
+
+    def __init__(self, logits: LogitsFunction, channels: int, seed: int) -> None:
+        self._logits = logits
+        rng = np.random.default_rng(seed)
+        side = _REPEAT_PX
+        fine = rng.standard_normal((channels, side, side), dtype=np.float32)
+        coarse = rng.standard_normal((channels, side // 16 + 1, side // 16 + 1), dtype=np.float32)
+        self._noise = fine + coarse.repeat(16, axis=1).repeat(16, axis=2)[:, :side, :side]
+        self.amplitudes: tuple[float, ...] = (1.0, 64.0)
+        """Amplitudes that tell something of this network, the most telling first."""
+        self.runs = 0
+        """Network runs so far."""
+        self._kept: dict[tuple[Shape, float], Logits] = {}
+
+    def run(
+        self,
+        size: Shape,
+        origin: Shape = (0, 0),
+        *,
+        amplitude: float | None = None,
+        change: slice | None = None,
+        both_axes: bool = True,
+    ) -> Logits:
+        """Return the logits of one crop.
+
+        Args:
+            size: Tile size in pixels.
+            origin: Where the crop starts in the noise image.
+            amplitude: Factor on the noise; the most telling one where ``None``.
+            change: Rows of the crop, and columns, whose pixels are changed.
+            both_axes: Whether to change columns as well as rows.
+
+        Raises:
+            ModelError: The output is not one map per class.
+        """
+        amplitude = self.amplitudes[0] if amplitude is None else amplitude
+        reference = origin == (0, 0) and change is None
+        if reference and (size, amplitude) in self._kept:
+            return self._kept[size, amplitude]
+        rows, columns = (np.arange(o, o + n) for o, n in zip(origin, size, strict=True))
+        tile = self._noise[:, rows % _REPEAT_PX][:, :, columns % _REPEAT_PX]
+        tile = tile + ((rows[:, None] + columns) / _RAMP_PX).astype(np.float32)
+        if change is not None:
+            changed = 2 - 3 * tile
+            tile[:, change] = changed[:, change]
+            if both_axes:
+                tile[:, :, change] = changed[:, :, change]
+        tile *= np.float32(amplitude)
+        self.runs += 1
+        output: NDArray[np.float32] = np.asarray(
+            self._logits(np.ascontiguousarray(tile[None])), dtype=np.float32
+        )
+        if output.ndim != 4 or min(output.shape) < 1:
+            raise ModelError(
+                f"a network must return a map (batch, class, y, x), got shape {output.shape}; "
+                "name the output that holds the map"
+            )
+        result: Logits = output[0]
+        if reference:  # asked for again and again: one per amplitude is kept
+            if len(self._kept) == len(self.amplitudes):
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[size, amplitude] = result
+        return result
+
+    def out(self, size: Shape) -> Shape:
+        """Return the height and width of the output."""
+        output = self.run(size)
+        return output.shape[1], output.shape[2]
+
+    def try_run(self, size: Shape) -> Logits | None:
+        """Return the logits of the first crop, ``None`` where the network refuses the size."""
+        try:
+            return self.run(size)
+        except ModelError:
+            raise
+        except Exception:  # every backend refuses in its own words
+            return None
+
+    def inspect(self, size: Shape) -> None:
+        """Check that the output is a map that tells something.
+
+        Raises:
+            ModelError: A class is constant, the output is not finite, or it is larger than the
+                tile.
+        """
+        spreads: dict[float, NDArray[np.float32]] = {}
+        out = self.out(size)
+        for amplitude in self.amplitudes:
+            output = self.run(size, amplitude=amplitude)
+            if np.isfinite(output).all():
+                spread = np.ptp(output.reshape(len(output), -1), axis=1)
+                spreads[amplitude] = spread / max(float(np.abs(output).max()), 1e-30)
+        if out == (1, 1):
+            raise ModelError(
+                f"a network must return a map, got 1 x 1 px for a {size[0]} x {size[1]} tile; "
+                "use a segmentation network"
+            )
+        if out[0] > size[0] or out[1] > size[1]:
+            raise ModelError(
+                f"the output must have the tile's scale, got scale {out[0] / size[0]:g} ({size[0]} "
+                f"px give {out[0]} px); resize the output inside the network"
+            )
+        if not spreads:
+            raise ModelError("a network must return finite logits, got NaN or infinity on noise")
+        constant = np.flatnonzero(np.max(list(spreads.values()), axis=0) < 1e-6)
+        if constant.size:
+            raise ModelError(
+                f"every class must vary in space to be probed, class {constant[0]} is constant on "
+                "noise; give logits from before the activation, or state period and halo"
+            )
+        # Unit amplitude, which saturates no gate, unless it drowns in what the network adds.
+        telling = [a for a in spreads if float(spreads[a].min()) > 1e-3]
+        self.amplitudes = tuple(sorted(spreads, key=lambda a: a not in telling))
+
+
+def difference(one: Logits, other: Logits, shift: Shape) -> NDArray[np.float32]:
+    """Return the largest |difference| over classes, ``(y, x)``, of two crops where they overlap.
+
+    Args:
+        one: Logits of the first crop.
+        other: Logits of a crop that starts ``shift`` pixels later.
+        shift: Pixels along y and x, not negative.
+    """
+    height = min(one.shape[1] - shift[0], other.shape[1])
+    width = min(one.shape[2] - shift[1], other.shape[2])
+    mine = one[:, shift[0] : shift[0] + height, shift[1] : shift[1] + width]
+    result: NDArray[np.float32] = np.abs(mine - other[:, :height, :width]).max(axis=0)
+    return result
+
+
+def centre(length: int) -> slice:
+    """Return the central eighth of an axis, at least two pixels: what is deep inside."""
+    half = max(1, length // 16)
+    return slice(length // 2 - half, length // 2 + half)
