@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Activation = Literal["none", "sigmoid", "softmax"]
+Ending = Literal["none", "sigmoid", "softmax", "argmax"]
 Scores = Literal["probabilities", "logits"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
@@ -29,7 +30,7 @@ class NetworkFacts:
     """Number of tiles per run where the file fixes it."""
     head: str
     """Name of the output that is used."""
-    ends_in: Literal["none", "sigmoid", "softmax", "argmax"]
+    ends_in: Ending
     """What the network does last; it is cut off, so that logits come out."""
     class_names: tuple[str, ...] = ()
     """Names of the classes, where the model's metadata has them."""
@@ -73,6 +74,8 @@ class Recipe:
     """First row and column of the output that are kept."""
     window: tuple[int, int]
     """Height and width of what is kept, in pixels."""
+    ends_in: Ending
+    """What the network does last, and what is therefore left out."""
     classes: int
     """Output channels of the network."""
     activation: Activation

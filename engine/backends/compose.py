@@ -124,7 +124,9 @@ def compose(facts: GraphFacts, recipe: Recipe) -> onnx.ModelProto:
 
 
 def _labels(chain: _Chain, logits: str, recipe: Recipe) -> None:
-    dtype = recipe.label_dtype
+    # ONNX Runtime selects among uint8 and int32, but not among uint16.
+    dtype = "uint8" if recipe.label_dtype == "uint8" else "int32"
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
 
     def label(value: int) -> str:
         return chain.constant(value, dtype)
@@ -147,14 +149,14 @@ def _labels(chain: _Chain, logits: str, recipe: Recipe) -> None:
                 best = chain.add("Max", best, challenger)
     else:
         largest = chain.add("ArgMax", logits, axis=1, keepdims=0)
-        labels = chain.add(
-            "Cast", largest, to=helper.np_dtype_to_tensor_dtype(np.dtype(recipe.label_dtype))
-        )
+        labels = chain.add("Cast", largest, to=kind)
     # NaN and infinity times zero are NaN, and a sum hands NaN on: one pass finds both.
     zeros = chain.add("Mul", logits, chain.constant(0, np.float32))
     total = chain.add("ReduceSum", zeros, chain.constant([1], np.int64), keepdims=0)
     broken = chain.add("IsNaN", total)
-    chain.add("Where", broken, label(recipe.not_computed), labels, output=LABELS)
+    labels = chain.add("Where", broken, label(recipe.not_computed), labels)
+    stored = helper.np_dtype_to_tensor_dtype(np.dtype(recipe.label_dtype))
+    chain.add("Cast", labels, output=LABELS, to=stored)
 
 
 def _scores(chain: _Chain, logits: str, recipe: Recipe) -> None:
@@ -163,6 +165,9 @@ def _scores(chain: _Chain, logits: str, recipe: Recipe) -> None:
         scores = chain.add("Sigmoid", logits)
     elif recipe.scores == "probabilities" and recipe.activation == "softmax":
         scores = chain.add("Softmax", logits, axis=1)
+    if scores != logits:
+        zeros = chain.add("Mul", logits, chain.constant(0, np.float32))
+        scores = chain.add("Add", scores, zeros)  # NaN for infinity, which Sigmoid hides
     chain.add(
         "Cast",
         scores,

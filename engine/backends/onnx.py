@@ -53,8 +53,13 @@ class OnnxNetwork:
         tiles = tiles.astype(
             onnx.helper.tensor_dtype_to_np_dtype(self.graph.image_type), copy=False
         )
-        runs = [tiles] if self.facts.batch in (None, len(tiles)) else np.split(tiles, len(tiles))
-        results = [self._logits_session.run(None, {self.graph.image: run})[0] for run in runs]
+        results = []
+        batch = self.facts.batch or len(tiles)
+        for first in range(0, len(tiles), batch):
+            run = tiles[first : first + batch]
+            filled = np.concatenate([run, *[run[-1:]] * (batch - len(run))])
+            found = self._logits_session.run(None, {self.graph.image: filled})[0]
+            results.append(found[: len(run)])
         return np.concatenate(results)
 
     @cached_property

@@ -3,12 +3,13 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import onnx
 from onnx import TensorProto, helper
 
 from ...tiler.errors import ModelError, SettingError
+from .base import Ending
 
 METADATA_KEY = "tile_infer"
 """Key of our JSON object in the file's ``metadata_props``."""
@@ -16,9 +17,9 @@ METADATA_KEY = "tile_infer"
 OLDEST_OPSET = 13
 """Older graphs are converted: before it, Softmax and ReduceSum meant something else."""
 
-FLOAT_TYPES = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16"}
+FLOAT_TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16)
 
-_SAME = {"Identity", "Cast", "Squeeze"}
+_SAME = {"Identity", "Cast", "Squeeze", "Unsqueeze"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class GraphFacts:
     """Name of the chosen output."""
     logits: str
     """Name of the tensor before the final activation."""
-    ends_in: Literal["none", "sigmoid", "softmax", "argmax"]
+    ends_in: Ending
     """The final activation."""
     metadata: dict[str, Any]
     """Our object in the file's metadata; empty where there is none."""
@@ -74,6 +75,12 @@ def read_graph(path: Path, head: str | None) -> GraphFacts:
     output = _choose_head(model, path, head)
     logits, ends_in = _before_activation(model, output.name)
     rank = len(output.type.tensor_type.shape.dim)
+    kind = output.type.tensor_type.elem_type
+    if ends_in == "none" and kind not in FLOAT_TYPES:
+        raise ModelError(
+            f"model {path}: output {output.name!r} is {TensorProto.DataType.Name(kind)}, and no "
+            "ArgMax was found to make it; export the network so that it ends in logits"
+        )
     if ends_in == "none" and output.type.tensor_type.HasField("shape") and rank != 4:
         raise ModelError(
             f"model {path}: output {output.name!r} has {rank} axes, so it is not a map "
@@ -148,23 +155,29 @@ def _choose_head(model: onnx.ModelProto, path: Path, head: str | None) -> onnx.V
     raise SettingError(f"model {path} has no output {head!r}; it has {names}")
 
 
-def _before_activation(
-    model: onnx.ModelProto, output: str
-) -> tuple[str, Literal["none", "sigmoid", "softmax", "argmax"]]:
+def _before_activation(model: onnx.ModelProto, output: str) -> tuple[str, Ending]:
+    """Return the tensor before the final activation; of an argmax over a softmax, before both."""
     producers = {name: node for node in model.graph.node for name in node.output}
-    tensor = output
-    while tensor in producers:
+    logits, tensor, found = output, output, True
+    ending: Ending = "none"
+    while found and tensor in producers:
         node = producers[tensor]
-        if node.op_type == "Sigmoid":
-            return node.input[0], "sigmoid"
-        if node.op_type in ("Softmax", "LogSoftmax") and _axis(node, -1) in (1, -3):
-            return node.input[0], "softmax"
-        if node.op_type == "ArgMax" and _axis(node, 0) in (1, -3):
-            return node.input[0], "argmax"
-        if node.op_type not in _SAME:
-            break
         tensor = node.input[0]
-    return output, "none"
+        activation = _activation(node)
+        if activation != "none":
+            logits, ending = tensor, activation
+        found = activation != "none" or node.op_type in _SAME
+    return logits, ending
+
+
+def _activation(node: onnx.NodeProto) -> Ending:
+    if node.op_type == "Sigmoid":
+        return "sigmoid"
+    if node.op_type in ("Softmax", "LogSoftmax") and _axis(node, -1) in (1, -3):
+        return "softmax"
+    if node.op_type == "ArgMax" and _axis(node, 0) in (1, -3):
+        return "argmax"
+    return "none"
 
 
 def _axis(node: onnx.NodeProto, default: int) -> int:

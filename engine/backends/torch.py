@@ -3,7 +3,7 @@
 import hashlib
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,17 +12,16 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ...tiler.errors import DeviceError, ModelError
-from .base import Execution, Layer, NetworkFacts, Output, Recipe, Runner
-
-Ending = Literal["none", "sigmoid", "softmax", "argmax"]
+from .base import Ending, Execution, Layer, NetworkFacts, Output, Recipe, Runner
 
 _ENDINGS: dict[str, Ending] = {
     "sigmoid": "sigmoid",
     "_softmax": "softmax",
     "_log_softmax": "softmax",
     "argmax": "argmax",
+    "max": "argmax",
 }
-_SAME = {"_to_copy", "squeeze", "view", "clone", "alias", "detach"}
+_SAME = {"_to_copy", "squeeze", "unsqueeze", "view", "clone", "alias", "detach"}
 
 
 class TorchNetwork:
@@ -90,9 +89,14 @@ class TorchNetwork:
         """Run normalised tiles ``(batch, channel, y, x)``; return ``(batch, class, y, x)``."""
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         recorder = _Recorder()
-        with torch.inference_mode(), recorder:
+        with torch.no_grad(), recorder:
             found = self.forward(torch.from_numpy(tiles).to(_device_of(self.module)))
         ends_in, logits = recorder.before_activation(found)
+        if not logits.is_floating_point():
+            raise ModelError(
+                f"the module returns {str(logits.dtype).removeprefix('torch.')}, and no argmax was "
+                "seen to make it; let it return logits"
+            )
         self._facts = replace(self._facts, ends_in=ends_in)
         result: NDArray[np.float32] = logits.float().cpu().numpy()
         return result
@@ -101,7 +105,7 @@ class TorchNetwork:
         """Return the work of one run over a tile."""
         recorder = _Recorder()
         zeros = torch.zeros(1, channels, *tile, device=_device_of(self.module))
-        with torch.inference_mode(), recorder:
+        with torch.no_grad(), recorder:
             self.forward(zeros)
         return tuple(recorder.layers)
 
@@ -135,11 +139,11 @@ class _TorchRunner:
     def __call__(self, tiles: NDArray[np.generic]) -> Output:
         if self.device.type == "cpu":
             torch.set_num_threads(self.execution.threads)
-        recipe, ends_in = self.recipe, self.network.facts.ends_in
+        recipe = self.recipe
         # An activation at the end is undone by taking its input, at the price of watching each
         # operator; a network that ends in logits is run as it is.
-        recorder = None if ends_in == "none" else _Recorder()
-        with torch.inference_mode():
+        recorder = None if recipe.ends_in == "none" else _Recorder()
+        with torch.no_grad() if recorder else torch.inference_mode():
             images = torch.from_numpy(np.ascontiguousarray(tiles)).to(self.device)
             images = images.permute(0, 3, 1, 2).float()  # (y, x, channel) memory: channels-last
             if recipe.normalizes:
@@ -162,28 +166,36 @@ class _TorchRunner:
 
     def _labels(self, logits: torch.Tensor) -> torch.Tensor:
         if self.recipe.classes == 1:
-            labels = (logits[:, 0] > self.recipe.logit_threshold).to(self.label_type)
+            labels = (logits[:, 0] > self.recipe.logit_threshold).to(torch.uint8)
         else:
             # A running maximum: argmax along the channels is 50 times slower on a CPU.
             best = logits[:, 0]
-            labels = torch.zeros(best.shape, dtype=self.label_type, device=best.device)
+            # Torch can do little with uint16.
+            kind = torch.uint8 if self.label_type == torch.uint8 else torch.int32
+            labels = torch.zeros(best.shape, dtype=kind, device=best.device)
             for index in range(1, self.recipe.classes):
                 labels.masked_fill_(logits[:, index] > best, index)
                 best = torch.maximum(best, logits[:, index])
         # NaN and infinity times zero are NaN, and a sum hands NaN on: one pass finds both.
         broken = (logits * 0).sum(dim=1).isnan()
-        return labels.masked_fill_(broken, self.recipe.not_computed)
+        return labels.masked_fill_(broken, self.recipe.not_computed).to(self.label_type)
 
     def _scores(self, logits: torch.Tensor) -> torch.Tensor:
-        if self.recipe.scores == "probabilities" and self.recipe.activation == "sigmoid":
-            logits = logits.sigmoid()
-        elif self.recipe.scores == "probabilities" and self.recipe.activation == "softmax":
-            logits = logits.softmax(dim=1)
-        return logits.to(getattr(torch, self.recipe.scores_dtype))
+        scores = logits
+        if self.recipe.scores == "probabilities":
+            if self.recipe.activation == "sigmoid":
+                scores = logits.sigmoid() + logits * 0  # NaN for infinity, which sigmoid hides
+            elif self.recipe.activation == "softmax":
+                scores = logits.softmax(dim=1) + logits * 0
+        return scores.to(getattr(torch, self.recipe.scores_dtype))
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Watches a run: what each tensor was made from, and the work of each layer."""
+    """Watches a run: what each tensor was made from, and the work of each layer.
+
+    Runs under ``no_grad``: under ``inference_mode`` operators come by before they are broken down
+    into the few that are looked for here.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -193,24 +205,31 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
+        name = func.overloadpacket.__name__.rstrip("_")  # sigmoid_ is sigmoid, in place
+        source = args[0] if args and isinstance(args[0], torch.Tensor) else None
+        if source is not None and name in _ENDINGS and func._schema.is_mutable:
+            source = source.clone()
         result = func(*args, **(kwargs or {}))
-        name = func.overloadpacket.__name__
-        if isinstance(result, torch.Tensor) and args and isinstance(args[0], torch.Tensor):
-            if name in _ENDINGS or name in _SAME:
-                # The result is kept too, so that its id stays its own.
-                self.made[id(result)] = (name, args[0], result)
-            elif name == "convolution":
-                self.layers.append(_layer(args, result))
+        if name == "convolution":
+            self.layers.append(_layer(args, result))
+        elif source is not None and (name in _ENDINGS or name in _SAME):
+            made = result[1] if isinstance(result, tuple) else result  # max: values and indices
+            # The result is kept too, so that its id stays its own.
+            self.made[id(made)] = (name, source, made)
         return result
 
     def before_activation(self, found: torch.Tensor) -> tuple[Ending, torch.Tensor]:
-        """Return the final activation and the tensor it was given."""
-        tensor = found
+        """Return the final activation and the tensor it was given.
+
+        Of an argmax over a softmax, the softmax and its input.
+        """
+        ending: Ending = "none"
+        tensor = logits = found
         while id(tensor) in self.made:
             name, tensor, _ = self.made[id(tensor)]
             if name in _ENDINGS:
-                return _ENDINGS[name], tensor
-        return "none", found
+                logits, ending = tensor, _ENDINGS[name]
+        return ending, logits
 
 
 def _layer(args: tuple[Any, ...], result: torch.Tensor) -> Layer:
