@@ -1,1 +1,168 @@
-"""Segment images of any size with the mask of one whole pass."""
+"""Segment images of any size with the mask of one whole pass.
+
+>>> import numpy, torch, tile_infer
+>>> network = torch.nn.Conv2d(1, 2, 3)
+>>> prediction = tile_infer.predict_large(numpy.zeros((300, 200), "uint8"), network)
+>>> prediction.mask.shape
+(300, 200)
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import closing
+from importlib.metadata import version
+from typing import Any, Unpack
+
+from .engine.pipeline import Progress
+from .engine.plan import Plan
+from .engine.prediction import Prediction
+from .engine.probe import Probe
+from .engine.settings import Options, Settings
+from .tiler.errors import (
+    DeviceError,
+    ImageError,
+    ModelError,
+    OutputError,
+    SettingError,
+    TileInferError,
+    TileInferWarning,
+)
+
+__all__ = [
+    "DeviceError",
+    "ImageError",
+    "ModelError",
+    "OutputError",
+    "Plan",
+    "Prediction",
+    "Probe",
+    "Progress",
+    "SettingError",
+    "TileInferError",
+    "TileInferWarning",
+    "__version__",
+    "inspect_network",
+    "plan_prediction",
+    "predict_large",
+]
+
+__version__ = version("tile-infer")
+
+
+def predict_large(
+    image: Any,
+    model: Any,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    overwrite: bool = False,
+    on_plan: Callable[[Plan], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    **options: Unpack[Options],
+) -> Prediction:
+    """Segment an image of any size with the mask of one whole pass.
+
+    The same call continues a run that was stopped, and returns at once where the mask is complete.
+
+    Args:
+        image: Path of a TIFF or Zarr, or a NumPy, Zarr or Dask array ``(y, x)`` or
+            ``(y, x, channel)`` of any integer or floating type.
+        model: Path of an ``.onnx`` file, or a ``torch.nn.Module``.
+        out: Folder of the mask, an OME-Zarr group. By default ``slide.unet.zarr`` beside
+            ``slide.tif``; the mask of an array stays in memory.
+        overwrite: Start again where another mask is.
+        on_plan: Called with the plan before the first tile is run.
+        on_progress: Called with the progress, in this thread, after every block.
+        **options: What ``Settings`` describes; ``None`` leaves it to the engine.
+
+    Returns:
+        The finished mask.
+
+    Raises:
+        SettingError: Options contradict each other, the image, the network or the memory.
+        ImageError: The image cannot be read.
+        ModelError: The network cannot be loaded, or is not one from an image to a map.
+        DeviceError: A device or precision was asked for that cannot be had.
+        OutputError: The output cannot be written, or belongs to another run.
+        TileInferError: Any of these, and a network that returns NaN or infinity.
+
+    >>> import numpy, torch
+    >>> image = numpy.arange(12, dtype="uint8").reshape(3, 4)
+    >>> prediction = predict_large(image, torch.nn.Identity(), normalize="none", activation="none",
+    ...                            threshold=0.5)
+    >>> numpy.asarray(prediction).tolist()
+    [[0, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]]
+    """
+    from .engine.predict import predict
+
+    return predict(
+        image,
+        model,
+        out,
+        Settings(**options),
+        overwrite=overwrite,
+        on_plan=on_plan,
+        on_progress=on_progress,
+    )
+
+
+def plan_prediction(image: Any, model: Any, **options: Unpack[Options]) -> Plan:
+    """Return how ``predict_large`` would segment an image, without running it.
+
+    Args:
+        image: As for ``predict_large``.
+        model: As for ``predict_large``.
+        **options: As for ``predict_large``.
+
+    Returns:
+        The plan: tiles, blocks, chunks, memory, redundancy, normalisation.
+
+    Raises:
+        TileInferError: As for ``predict_large``.
+
+    >>> import numpy, torch
+    >>> plan_prediction(numpy.zeros((3000, 2000), "uint8"), torch.nn.Conv2d(1, 2, 3)).grid.blocks
+    6
+    """
+    from .engine.backends import open_network
+    from .engine.predict import plan_for
+    from .engine.sources import open_source
+
+    settings = Settings(**options)
+    with (
+        closing(open_source(image)) as source,
+        closing(open_network(model, settings.head)) as network,
+    ):
+        return plan_for(source, network, settings)
+
+
+def inspect_network(
+    model: Any,
+    *,
+    head: str | None = None,
+    channels: int | None = None,
+    tolerance: float | None = None,
+) -> Probe:
+    """Measure a network's tile sizes, margin, period and halo by running it on noise.
+
+    Args:
+        model: Path of an ``.onnx`` file, or a ``torch.nn.Module``.
+        head: Name or index of the output to use; needed where there are several.
+        channels: Input channels, for a network that does not say.
+        tolerance: Error of the logits, as a share of the largest, that a halo may leave.
+
+    Returns:
+        The geometry, and whether the network can be tiled exactly.
+
+    Raises:
+        ModelError: The network cannot be loaded, or is not one from an image to a map.
+
+    >>> import torch
+    >>> axis = inspect_network(torch.nn.Conv2d(1, 2, 3)).geometry.x
+    >>> axis.margin_before, axis.period
+    (1, 1)
+    """
+    from .engine.backends import open_network
+    from .engine.predict import inspect
+
+    with closing(open_network(model, head)) as network:
+        return inspect(network, Settings(tolerance=tolerance), channels)

@@ -1,0 +1,170 @@
+"""The unit of work: read a block's region, run its tiles, write its chunks."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from threading import Semaphore
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..tiler.box import Box
+from ..tiler.errors import ImageError, ModelError, NumericError, OutputError, TileInferError
+from ..tiler.mirror import extend
+from ..tiler.window import partition_of_unity
+from .backends.base import Output, Runner
+from .plan import Plan
+from .sources import Source
+from .stitcher.mask import Mask
+from .stitcher.records import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What a process opens once to compute blocks of a plan: ids come in, records go out."""
+
+    plan: Plan
+    """What to do."""
+    source: Source
+    """The image."""
+    run: Runner
+    """The network on its device."""
+    mask: Mask
+    """Where the result goes."""
+    slots: Semaphore
+    """As many as blocks may be on the device at once; others read and write meanwhile."""
+
+
+def infer_block(worker: Worker, block: int) -> Record:
+    """Compute one block and write it.
+
+    This is the only way a pixel gets into a mask: threads, GPUs and clusters all call it.
+
+    Args:
+        worker: What this process has opened.
+        block: Number of the block in the plan's grid.
+
+    Returns:
+        The block's figures, which are stored as well.
+
+    Raises:
+        TileInferError: Something failed; the text names stage, block and file. Nothing of the block
+            counts as done.
+    """
+    plan = worker.plan
+    box = plan.grid.block_box(block)
+    where = f"block {block} (pixels {box.y.start}:{box.y.stop}, {box.x.start}:{box.x.stop})"
+    try:
+        pixels = _read(worker, box)
+    except TileInferError:
+        raise
+    except Exception as error:
+        raise ImageError(f"reading {plan.image.name}, {where}: {_cause(error)}") from error
+    try:
+        with worker.slots:
+            labels, scores = _infer(worker, box, pixels)
+    except TileInferError:
+        raise
+    except Exception as error:
+        raise ModelError(f"running {plan.network.name}, {where}: {_cause(error)}") from error
+    record = Record.of(block, labels, len(plan.class_names), plan.recipe.not_computed)
+    if record.not_computed:
+        raise NumericError(
+            f"{plan.network.name} returned NaN or infinity for {record.not_computed} pixels of "
+            f"{where}; check the normalisation and the precision"
+        )
+    try:
+        worker.mask.write(record, box, labels, scores)
+    except Exception as error:
+        raise OutputError(f"writing {where}: {_cause(error)}") from error
+    return record
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _read(worker: Worker, box: Box) -> NDArray[np.generic]:
+    """Return what the block's tiles are fed, mirrored beyond the image: ``(y, x, channel)``."""
+    plan = worker.plan
+    region = plan.grid.region(box)
+    pixels = worker.source.read(plan.level, region, plan.channels)
+    return extend(pixels, region, plan.grid.input_box(box), plan.grid.shape)
+
+
+def _infer(
+    worker: Worker, box: Box, pixels: NDArray[np.generic]
+) -> tuple[NDArray[np.generic], NDArray[np.floating] | None]:
+    """Return the block's labels ``(y, x)`` and scores ``(class, y, x)``."""
+    plan = worker.plan
+    if plan.grid.blended:
+        return _blend(worker, box, pixels)
+    labels = np.empty(box.shape, plan.recipe.label_dtype)
+    scores = None
+    if plan.recipe.scores:
+        scores = np.empty((plan.recipe.classes, *box.shape), plan.recipe.scores_dtype)
+    for window, output, index in _run_tiles(worker, box, pixels):
+        target, part = _overlap(window, box)
+        if output.labels is not None:
+            labels[target.slices] = output.labels[index][part.slices]
+        if scores is not None and output.scores is not None:
+            scores[(slice(None), *target.slices)] = output.scores[index][
+                (slice(None), *part.slices)
+            ]
+    return labels, scores
+
+
+def _blend(
+    worker: Worker, box: Box, pixels: NDArray[np.generic]
+) -> tuple[NDArray[np.generic], NDArray[np.floating] | None]:
+    """Add up the weighted probabilities of tiles; the weights sum to one, so nothing is divided."""
+    plan, recipe = worker.plan, worker.plan.recipe
+    grid, kind = plan.grid, plan.blend or "hann"
+    weights = np.outer(
+        partition_of_unity(kind, grid.y.window, grid.y.core),
+        partition_of_unity(kind, grid.x.window, grid.x.core),
+    ).astype(np.float32)
+    total = np.zeros((recipe.classes, *box.shape), np.float32)
+    for window, output, index in _run_tiles(worker, box, pixels):
+        assert output.scores is not None
+        target, part = _overlap(window, box)
+        total[(slice(None), *target.slices)] += (
+            output.scores[index][(slice(None), *part.slices)] * weights[part.slices]
+        )
+    if recipe.classes == 1:
+        labels = (total[0] > recipe.threshold).astype(recipe.label_dtype)
+    else:
+        labels = total.argmax(axis=0).astype(recipe.label_dtype)
+    labels[~np.isfinite(total.sum(axis=0))] = recipe.not_computed
+    stored = plan.stored_scores
+    return labels, total.astype(stored[1]) if stored else None
+
+
+def _run_tiles(
+    worker: Worker, box: Box, pixels: NDArray[np.generic]
+) -> Iterator[tuple[Box, Output, int]]:
+    """Run the tiles over ``box`` in batches; yield each tile's window, and where its result is."""
+    grid, batch = worker.plan.grid, worker.plan.batch
+    origin = grid.input_box(box)
+    tiles = grid.tiles_over(box)
+    for first in range(0, len(tiles), batch):
+        chosen = tiles[first : first + batch]
+        views = []
+        for tile in chosen:
+            fed = grid.tile_box(tile)
+            views.append(pixels[fed.shift(-origin.y.start, -origin.x.start).slices])
+        if worker.plan.network.batch:  # a file that fixes the batch is given no less
+            views += views[-1:] * (batch - len(views))
+        output = worker.run(np.stack(views))
+        for index, tile in enumerate(chosen):
+            yield grid.window_box(tile), output, index
+
+
+def _overlap(window: Box, box: Box) -> tuple[Box, Box]:
+    """Return what a window and a block have in common, as seen from the block and the window."""
+    common = Box(window.y.clip(box.y.start, box.y.stop), window.x.clip(box.x.start, box.x.stop))
+    return (
+        common.shift(-box.y.start, -box.x.start),
+        common.shift(-window.y.start, -window.x.start),
+    )

@@ -1,0 +1,163 @@
+"""Everything that was decided before the first tile is run, as one value."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from ..tiler.errors import OutputError
+from ..tiler.grid import Grid
+from .backends.base import Execution, NetworkFacts, Recipe
+from .probe import Probe
+from .settings import Settings
+from .sources import ImageFacts
+
+PLAN_VERSION = 1
+"""Grows when a stored plan of an older release can no longer be continued."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How an image will be segmented. Stored with the mask; survives JSON.
+
+    Resuming, other processes and other machines read this value instead of deciding again.
+    """
+
+    version: int = PLAN_VERSION
+    """Version of this format."""
+    image: ImageFacts
+    """The image."""
+    level: int
+    """Resolution that is worked on."""
+    channels: tuple[int, ...]
+    """Channels of the image that the network is given."""
+    network: NetworkFacts
+    """The network."""
+    probe: Probe
+    """What was measured of it."""
+    exact: bool
+    """Whether the mask is that of one whole pass."""
+    grid: Grid
+    """Tiles, blocks and chunks."""
+    blend: str | None
+    """Window of overlapping tiles; ``None`` where each pixel comes from one tile."""
+    normalize: str
+    """How pixels are normalised."""
+    recipe: Recipe
+    """What runs on the device."""
+    execution: Execution
+    """Where it runs."""
+    batch: int
+    """Tiles per run."""
+    workers: int
+    """Blocks computed at the same time."""
+    class_names: tuple[str, ...]
+    """Name of each label."""
+    redundancy: float
+    """Work done over the work of one whole pass."""
+    memory_bytes: int
+    """Host memory expected at most."""
+    output_bytes: int
+    """Size of the output before compression."""
+    settings: Settings
+    """What was asked for, and what was chosen for the rest."""
+    notes: tuple[str, ...] = ()
+    """What was assumed."""
+    warnings: tuple[str, ...] = ()
+    """What the user should know."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the mask in pixels."""
+        return self.grid.shape
+
+    @property
+    def stored_scores(self) -> tuple[str, str] | None:
+        """Name and dtype of what is stored besides the mask."""
+        kinds = {"probabilities": "float16", "logits": "float32"}
+        name = self.settings.output or "labels"
+        return (name, kinds[name]) if name in kinds else None
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the plan; the same plan gives the same chunks."""
+        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as plain values, for JSON."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> "Plan":
+        """Return the plan that ``to_dict`` gave.
+
+        Raises:
+            OutputError: It was stored by a release that is not compatible.
+        """
+        if plain.get("version") != PLAN_VERSION:
+            raise OutputError(
+                f"the output was begun by another release (plan version {plain.get('version')}, "
+                f"this one writes {PLAN_VERSION}); finish it there, or start again with overwrite"
+            )
+        return msgspec.convert(plain, cls, strict=False)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the plan's main figures; sizes are ``[y, x]`` in pixels."""
+        return {
+            "shape": list(self.grid.shape),
+            "tile": list(self.grid.tile),
+            "core": list(self.grid.core),
+            "window": list(self.grid.window),
+            "chunk": list(self.grid.chunk),
+            "block": list(self.grid.block),
+            "tiles": self.grid.tiles,
+            "blocks": self.grid.blocks,
+            "redundancy": round(self.redundancy, 4),
+            "memory_bytes": self.memory_bytes,
+            "output_bytes": self.output_bytes,
+            "exact": self.exact,
+            "blend": self.blend,
+            "level": self.level,
+            "channels": list(self.channels),
+            "normalize": self.normalize,
+            "device": self.execution.device,
+            "precision": self.execution.precision,
+            "backend": self.network.backend,
+            "batch": self.batch,
+            "workers": self.workers,
+            "threads": self.execution.threads,
+            "notes": list(self.notes),
+            "warnings": list(self.warnings),
+        }
+
+
+def network_summary(facts: NetworkFacts, probe: Probe) -> dict[str, Any]:
+    """Return what is known of a network; sizes are ``[y, x]`` in pixels."""
+    y, x = probe.geometry.y, probe.geometry.x
+    return {
+        "name": facts.name,
+        "backend": facts.backend,
+        "sha256": facts.sha256,
+        "input": [facts.batch, facts.channels, *facts.fixed],
+        "output": [facts.batch, probe.classes, y.output(y.size), x.output(x.size)],
+        "tile": [y.size, x.size],
+        "margin": {
+            "before": [y.margin_before, x.margin_before],
+            "after": [y.margin_after, x.margin_after],
+        },
+        "period": [y.period, x.period],
+        "step": [y.step, x.step],
+        "halo": {
+            "before": [y.halo_before, x.halo_before],
+            "after": [y.halo_after, x.halo_after],
+        },
+        "verdict": probe.verdict,
+        "bounded": probe.bounded,
+        "free_size": not (y.fixed and x.fixed),
+        "disagreement": probe.disagreement,
+        "head": facts.head,
+        "ends_in": facts.ends_in,
+        "class_names": list(facts.class_names),
+    }

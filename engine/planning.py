@@ -1,0 +1,327 @@
+"""Decide how an image will be segmented: every automatic choice is made here, once."""
+
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+
+from ..tiler.axis import AxisGrid, exact_grid, overlapping_grid
+from ..tiler.errors import SettingError
+from ..tiler.geometry import AxisGeometry, Geometry
+from ..tiler.grid import Grid
+from .backends.base import Activation, Execution, Network, NetworkFacts, Recipe, Scores
+from .backends.device import cpu_cores, resolve_device
+from .memory import available_bytes, human
+from .normalize import Normalization, resolve_normalization
+from .plan import Plan
+from .probe import Probe
+from .settings import Settings
+from .sources import Source
+from .work import measure_work
+
+CORE_LIMIT_PX = {"cpu": 512, "cuda": 2048}
+"""Largest core of a network that takes several sizes: larger tiles repeat less, but on a CPU they
+leave the cache."""
+
+BLENDED_PX = 1024
+"""Output of a blended tile of a network that takes several sizes."""
+
+BLOCK_CHUNKS = (4, 2)
+"""Chunks along the side of a block, where the image has blocks enough for all workers: a larger
+block decodes fewer pixels twice and makes its own pyramid levels."""
+
+BASE_BYTES = 400 << 20
+"""The interpreter, the libraries and small things."""
+
+
+def make_plan(source: Source, network: Network, probe: Probe, settings: Settings) -> Plan:
+    """Decide how an image will be segmented.
+
+    Raises:
+        SettingError: What is asked for does not fit the image, the network or the memory.
+        DeviceError: The device cannot be had.
+    """
+    facts = network.facts
+    level = _choose_level(source, settings)
+    channels = _choose_channels(source, facts, settings)
+    device = resolve_device(settings.device or "auto")
+    kind = device.partition(":")[0]
+    geometry, notes, warnings = _crop_rules(probe, settings)
+    blend = settings.blend
+    if blend is None and not _fits(geometry, probe, settings):
+        blend = "hann"
+        warnings.append(_why_blended(facts, probe))
+    shape = source.facts.levels[level].shape
+    axes = [
+        _axis(length, axis, tile, settings, blend, CORE_LIMIT_PX[kind])
+        for length, axis, tile in zip(
+            shape, (geometry.y, geometry.x), settings.tile or (None, None), strict=True
+        )
+    ]
+    grid = Grid(*axes)
+    normalization = resolve_normalization(settings, facts, source, level, channels)
+    recipe = _recipe(source, channels, grid, geometry, probe, facts, normalization, settings)
+    work = measure_work(network, len(channels), probe.geometry)
+    tile_bytes = work.bytes(grid.tile)
+    batch = _choose_batch(facts, kind, tile_bytes, settings)
+    grid, workers, memory_bytes = _fit_memory(grid, recipe, tile_bytes, batch, kind, settings)
+    threads = max(1, cpu_cores() // workers) if kind == "cpu" else 1
+    execution = Execution(device, settings.precision or "fp32", threads)
+    exact = blend is None and settings.halo is None and settings.tolerance is None
+    warnings.extend([normalization.warning] if normalization.warning else [])
+    return Plan(
+        image=source.facts,
+        level=level,
+        channels=channels,
+        network=facts,
+        probe=probe,
+        exact=exact,
+        grid=grid,
+        blend=blend if grid.blended else None,
+        normalize=normalization.mode,
+        recipe=recipe,
+        execution=execution,
+        batch=batch,
+        workers=workers,
+        class_names=_class_names(facts, probe),
+        redundancy=work.redundancy(grid, (geometry.y.lost, geometry.x.lost)),
+        memory_bytes=memory_bytes,
+        output_bytes=_output_bytes(grid, recipe, settings),
+        settings=settings.resolved(
+            device=device,
+            precision=execution.precision,
+            level=level,
+            channels=channels,
+            normalize=normalization.mode if settings.mean is None else None,
+            activation=recipe.activation,
+            threshold=recipe.threshold,
+            output=settings.output or "labels",
+            head=facts.head,
+            tile=grid.tile,
+            batch_size=batch,
+            workers=workers,
+            blend=blend,
+            overlap=0.5 if blend else None,
+        ),
+        notes=(normalization.note, *notes),
+        warnings=tuple(warnings),
+    )
+
+
+def _choose_level(source: Source, settings: Settings) -> int:
+    level = settings.level or 0
+    levels = source.facts.levels
+    if level >= len(levels):
+        sizes = ", ".join(
+            f"{n}: {h} x {w}" for n, (h, w) in enumerate(item.shape for item in levels)
+        )
+        raise SettingError(f"level={level} is not in {source.facts.name}; it has {sizes}")
+    return level
+
+
+def _choose_channels(source: Source, network: NetworkFacts, settings: Settings) -> tuple[int, ...]:
+    there, wanted = source.facts.channels, network.channels
+    channels = settings.channels
+    if channels is None:
+        if wanted not in (None, there):
+            raise SettingError(
+                f"{source.facts.name} has {there} channels ({source.facts.axes}), the network "
+                f"takes {wanted}; choose with channels, e.g. --channels "
+                + ",".join(str(min(n, there - 1)) for n in range(wanted or 1))
+            )
+        return tuple(range(there))
+    if max(channels) >= there:
+        raise SettingError(
+            f"channels={list(channels)}: {source.facts.name} has channels 0 to {there - 1}"
+        )
+    if wanted not in (None, len(channels)):
+        raise SettingError(
+            f"channels={list(channels)} are {len(channels)}, but the network takes {wanted}"
+        )
+    return channels
+
+
+def _crop_rules(probe: Probe, settings: Settings) -> tuple[Geometry, list[str], list[str]]:
+    """Return the geometry that the settings leave of the measured one, notes and warnings."""
+    if settings.halo is not None:
+        geometry = Geometry(
+            *(
+                replace(axis, halo_before=settings.halo, halo_after=settings.halo)
+                for axis in (probe.geometry.y, probe.geometry.x)
+            )
+        )
+        warning = (
+            f"halo={settings.halo} px as asked, measured were "
+            f"{probe.geometry.y.halo_before} + {probe.geometry.y.halo_after} px (y) and "
+            f"{probe.geometry.x.halo_before} + {probe.geometry.x.halo_after} px (x): the mask is "
+            "not certified to be that of one whole pass"
+        )
+        return geometry, [], [warning]
+    if settings.tolerance is not None:
+        note = f"logits may be off by {settings.tolerance:g} of the largest: the mask is not exact"
+        return probe.geometry, [note], []
+    return probe.geometry, [], []
+
+
+def _fits(geometry: Geometry, probe: Probe, settings: Settings) -> bool:
+    """Say whether the network can be tiled without blending."""
+    if settings.halo is not None:
+        return True
+    if not probe.bounded:
+        return False
+    axes = (geometry.y, geometry.x)
+    return all(not axis.fixed or axis.core_of(axis.size) > 0 for axis in axes)
+
+
+def _why_blended(network: NetworkFacts, probe: Probe) -> str:
+    causes = {
+        "bounded": "its halo leaves no core in its tile",
+        "does_not_fit": "it sees further than its tile reaches",
+        "unbounded": "every pixel of a tile influences every other",
+        "position_dependent": "its output depends on where in the tile a pixel lies",
+    }
+    return (
+        f"{network.name} cannot be tiled exactly: {causes[probe.verdict]} (two tiles disagree by "
+        f"{probe.disagreement:.2g} of the largest logit in their middle); overlapping tiles are "
+        "blended, and the mask depends on the tile's size"
+    )
+
+
+def _axis(
+    length: int,
+    geometry: AxisGeometry,
+    tile: int | None,
+    settings: Settings,
+    blend: str | None,
+    core_limit: int,
+) -> AxisGrid:
+    if blend is None:
+        return exact_grid(length, geometry, core_limit=core_limit, tile=tile)
+    return overlapping_grid(
+        length,
+        geometry,
+        overlap=0.5 if settings.overlap is None else settings.overlap,
+        size_limit=BLENDED_PX,
+        blended=blend != "none",
+        tile=tile,
+    )
+
+
+def _recipe(
+    source: Source,
+    channels: tuple[int, ...],
+    grid: Grid,
+    geometry: Geometry,
+    probe: Probe,
+    network: NetworkFacts,
+    normalization: Normalization,
+    settings: Settings,
+) -> Recipe:
+    if probe.classes > 1 and settings.threshold is not None:
+        raise SettingError(
+            f"threshold={settings.threshold} has no meaning for {probe.classes} classes: the "
+            "largest wins; leave it out"
+        )
+    activation: Activation = "softmax" if probe.classes > 1 else "sigmoid"
+    if settings.activation and settings.activation != "auto":
+        activation = settings.activation
+    elif network.ends_in == "sigmoid" or network.ends_in == "softmax":
+        activation = network.ends_in
+    scores: Scores | None = None
+    if settings.output and settings.output != "labels":
+        scores = settings.output
+    if grid.blended and scores == "logits":
+        raise SettingError(
+            "blended tiles are averaged as probabilities: output=logits has no meaning"
+        )
+    return Recipe(
+        dtype="uint8" if source.facts.dtype == "bool" else source.facts.dtype,
+        channels=len(channels),
+        tile=grid.tile,
+        offset=normalization.offset,
+        scale=normalization.scale,
+        crop=(grid.y.lead - geometry.y.margin_before, grid.x.lead - geometry.x.margin_before),
+        window=grid.window,
+        ends_in=network.ends_in,
+        classes=probe.classes,
+        activation=activation,
+        threshold=0.5 if settings.threshold is None else settings.threshold,
+        labels=not grid.blended,
+        scores="probabilities" if grid.blended else scores,
+        scores_dtype="float16" if scores == "probabilities" and not grid.blended else "float32",
+    )
+
+
+def _choose_batch(network: NetworkFacts, kind: str, tile_bytes: int, settings: Settings) -> int:
+    if network.batch is not None:
+        if settings.batch_size not in (None, network.batch):
+            raise SettingError(
+                f"batch_size={settings.batch_size} is not possible: the file fixes {network.batch}"
+            )
+        return network.batch
+    if settings.batch_size is not None:
+        return settings.batch_size
+    if kind == "cpu":
+        return 1  # larger batches were slower on every CPU measured
+    budget = settings.device_memory or (8 << 30)
+    return int(np.clip(budget // max(1, tile_bytes), 1, 16))
+
+
+def _fit_memory(
+    grid: Grid,
+    recipe: Recipe,
+    tile_bytes: int,
+    batch: int,
+    kind: str,
+    settings: Settings,
+) -> tuple[Grid, int, int]:
+    """Choose blocks and workers within the memory; return both and the memory expected."""
+    free = available_bytes()
+    budget, limit = settings.memory or free // 2, settings.memory or free
+    network_bytes = batch * tile_bytes if kind == "cpu" else 0
+    most = settings.workers or (min(cpu_cores(), grid.blocks) if kind == "cpu" else 2)
+
+    def needed(grid: Grid, workers: int) -> int:
+        return (
+            BASE_BYTES + workers * network_bytes + (workers + 1) * _block_bytes(grid, recipe, batch)
+        )
+
+    fewest = settings.workers or 1
+    workers = next((n for n in range(most, fewest, -1) if needed(grid, n) <= budget), fewest)
+    if needed(grid, workers) > limit:
+        raise SettingError(
+            f"the run needs {human(needed(grid, workers))} of memory and may use {human(limit)}; "
+            "use a smaller tile or batch, fewer workers, or more memory"
+        )
+    for side in BLOCK_CHUNKS:
+        larger = grid.with_blocks((min(side, _chunks(grid.y)), min(side, _chunks(grid.x))))
+        if larger.blocks >= 4 * workers and needed(larger, workers) <= budget:
+            grid = larger
+            break
+    return grid, workers, needed(grid, workers)
+
+
+def _chunks(axis: AxisGrid) -> int:
+    return -(-axis.length // axis.chunk)
+
+
+def _block_bytes(grid: Grid, recipe: Recipe, batch: int) -> int:
+    """Return what one block holds: its region, the mirrored copy, a batch, labels and scores."""
+    pixel = recipe.channels * np.dtype(recipe.dtype).itemsize
+    fed = prod(axis.block + axis.tile for axis in (grid.y, grid.x)) * pixel
+    scores = prod(grid.block) * recipe.classes * (4 if recipe.scores else 0)
+    labels = 2 * prod(grid.block) * np.dtype(recipe.label_dtype).itemsize
+    return 2 * fed + batch * prod(grid.tile) * pixel + labels + 2 * scores
+
+
+def _output_bytes(grid: Grid, recipe: Recipe, settings: Settings) -> int:
+    stored = {"probabilities": 2, "logits": 4}.get(settings.output or "labels", 0)
+    label = np.dtype(recipe.label_dtype).itemsize
+    return prod(grid.shape) * (label + stored * recipe.classes)
+
+
+def _class_names(network: NetworkFacts, probe: Probe) -> tuple[str, ...]:
+    count = max(2, probe.classes)
+    if len(network.class_names) == count:
+        return network.class_names
+    return tuple(f"class {label}" for label in range(count))

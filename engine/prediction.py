@@ -1,0 +1,96 @@
+"""What `predict_large` returns, and the report of a run."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import DTypeLike, NDArray
+
+from .memory import peak_rss_bytes
+from .plan import Plan, network_summary
+from .stitcher.records import Record
+from .stitcher.store import ZarrArray
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A finished mask.
+
+    ``np.asarray(prediction)`` gives the labels as an array in memory.
+    """
+
+    mask: ZarrArray
+    """Labels ``(y, x)``, level 0; ``uint8``, or ``uint16`` for more than 255 classes."""
+    group: zarr.Group
+    """The OME-Zarr group that holds the mask and its lower resolutions."""
+    plan: Plan
+    """How it was made."""
+    report: dict[str, Any]
+    """Figures of the run, the network and the plan, ready for JSON."""
+
+    @property
+    def probabilities(self) -> ZarrArray | None:
+        """Probabilities ``(class, y, x)`` in ``float16``, where ``output="probabilities"``."""
+        return self._scores("probabilities")
+
+    @property
+    def logits(self) -> ZarrArray | None:
+        """Logits ``(class, y, x)`` in ``float32``, where ``output="logits"``."""
+        return self._scores("logits")
+
+    def _scores(self, name: str) -> ZarrArray | None:
+        found = self.group.get(name)
+        return found if isinstance(found, zarr.Array) else None
+
+    def __array__(
+        self, dtype: DTypeLike | None = None, copy: bool | None = None
+    ) -> NDArray[np.generic]:
+        if copy is False:
+            raise ValueError("a mask is stored in chunks: an array of it is always a copy")
+        return np.asarray(self.mask[:], dtype=dtype)
+
+
+def build_report(
+    plan: Plan, place: str, records: Iterable[Record], seconds: float, blocks_run: int
+) -> dict[str, Any]:
+    """Return the report, from the plan and the stored records alone but for time and memory.
+
+    Args:
+        plan: The plan.
+        place: Where the mask is.
+        records: One record for each block.
+        seconds: Time this run took.
+        blocks_run: Blocks that this run computed; the others were there before.
+    """
+    totals = np.array([record.pixels for record in records], np.int64).sum(axis=0).tolist()
+    grid = plan.grid
+    pixel = plan.image.levels[plan.level].pixel_size
+    area = pixel[0] * pixel[1] if pixel else None
+    share_run = blocks_run / grid.blocks
+    pixels = grid.shape[0] * grid.shape[1]
+    return {
+        "mask": place,
+        "shape": list(grid.shape),
+        "seconds": round(seconds, 3),
+        "megapixels_per_second": round(pixels * share_run / 1e6 / seconds, 3) if seconds else None,
+        "device": plan.execution.device,
+        "precision": plan.execution.precision,
+        "backend": plan.network.backend,
+        "peak_rss_bytes": peak_rss_bytes(),
+        "blocks_run": blocks_run,
+        "classes": [
+            {
+                "label": label,
+                "name": name,
+                "pixels": count,
+                "share": round(count / pixels, 6),
+                "area": None if area is None else count * area,
+            }
+            for label, (name, count) in enumerate(zip(plan.class_names, totals, strict=True))
+        ],
+        "area_unit": None if area is None else f"{plan.image.unit} squared",
+        "network": network_summary(plan.network, plan.probe),
+        "plan": plan.summary(),
+    }

@@ -1,0 +1,133 @@
+"""What a user may ask for; ``None`` leaves it to the engine."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Literal, TypedDict
+
+from ..tiler.errors import SettingError
+
+
+class Options(TypedDict, total=False):
+    """The keywords of ``predict_large``; ``Settings`` says what each means."""
+
+    device: str | None
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] | None
+    level: int | None
+    channels: tuple[int, ...] | None
+    normalize: Literal["auto", "none", "unit", "zscore", "percentile", "imagenet"] | None
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    activation: Literal["auto", "none", "sigmoid", "softmax"] | None
+    threshold: float | None
+    output: Literal["labels", "probabilities", "logits"] | None
+    head: str | None
+    tile: tuple[int, int] | None
+    batch_size: int | None
+    memory: int | None
+    device_memory: int | None
+    workers: int | None
+    halo: int | None
+    tolerance: float | None
+    blend: Literal["hann", "gaussian", "none"] | None
+    overlap: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Options of a prediction, the same in Python and on the command line."""
+
+    device: str | None = None
+    """Where the network runs: auto, cpu, cuda or cuda:N [default: auto]."""
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] | None = None
+    """Arithmetic of the network; fp32 means fp32 on a GPU too [default: fp32]."""
+    level: int | None = None
+    """Resolution of a pyramidal image to work on, 0 being the full one [default: 0]."""
+    channels: tuple[int, ...] | None = None
+    """Channels of the image to give to the network, in this order [default: all]."""
+    normalize: Literal["auto", "none", "unit", "zscore", "percentile", "imagenet"] | None = None
+    """How pixels are scaled: by the dtype's maximum (unit), by the image's mean and deviation
+    (zscore), its 1st and 99.8th percentile, or ImageNet's constants [default: what the model says,
+    else unit for integers and none for floats]."""
+    mean: tuple[float, ...] | None = None
+    """Mean per channel in units of [0, 1]; goes with std and replaces normalize."""
+    std: tuple[float, ...] | None = None
+    """Standard deviation per channel in units of [0, 1]."""
+    activation: Literal["auto", "none", "sigmoid", "softmax"] | None = None
+    """What turns the network's output into probabilities [default: softmax for two or more
+    channels, sigmoid for one]."""
+    threshold: float | None = None
+    """Probability above which a network of one channel says 1 [default: 0.5]."""
+    output: Literal["labels", "probabilities", "logits"] | None = None
+    """What is stored: labels, or labels and float16 probabilities, or labels and float32 logits
+    [default: labels]."""
+    head: str | None = None
+    """Name or index of the network's output, where it has several."""
+    tile: tuple[int, int] | None = None
+    """Height and width of a tile in pixels, for a network that takes several sizes."""
+    batch_size: int | None = None
+    """Tiles per run of the network."""
+    memory: int | None = None
+    """Bytes of host memory that the run may use [default: half of what is free]."""
+    device_memory: int | None = None
+    """Bytes of GPU memory that the run may use [default: 80 % of what is free]."""
+    workers: int | None = None
+    """Blocks that are computed at the same time [default: one per core, or two on a GPU]."""
+    halo: int | None = None
+    """Pixels to crop from each side of a tile's output, instead of the measured halo."""
+    tolerance: float | None = None
+    """Error of the logits, as a share of the largest, to put up with for a smaller halo; the mask
+    is then no longer exact."""
+    blend: Literal["hann", "gaussian", "none"] | None = None
+    """Weight of overlapping tiles; none keeps the middle of each [default: hann where the network
+    cannot be tiled exactly]."""
+    overlap: float | None = None
+    """Share of a tile's output that overlaps its neighbour's [default: 0.5 when blending]."""
+
+    def __post_init__(self) -> None:
+        rules = (
+            (self.threshold is None or 0 < self.threshold < 1, "threshold", "0 < threshold < 1"),
+            (self.batch_size is None or self.batch_size > 0, "batch_size", "1 or more"),
+            (self.workers is None or self.workers > 0, "workers", "1 or more"),
+            (self.halo is None or self.halo >= 0, "halo", "0 or more"),
+            (self.tolerance is None or 0 < self.tolerance < 1, "tolerance", "0 < tolerance < 1"),
+            (self.overlap is None or 0 <= self.overlap < 1, "overlap", "0 <= overlap < 1"),
+            (self.memory is None or self.memory > 0, "memory", "a number of bytes above 0"),
+            (
+                self.device_memory is None or self.device_memory > 0,
+                "device_memory",
+                "bytes above 0",
+            ),
+            (self.level is None or self.level >= 0, "level", "0 or more"),
+            (self.tile is None or min(self.tile) > 0, "tile", "1 px or more"),
+            (self.channels is None or min(self.channels, default=-1) >= 0, "channels", "0, 1, ..."),
+            (self.std is None or min(self.std, default=0) > 0, "std", "values above 0"),
+        )
+        for holds, name, rule in rules:
+            if not holds:
+                raise SettingError(f"{name}={getattr(self, name)} is not possible; use {rule}")
+        if (self.mean is None) != (self.std is None):
+            raise SettingError("mean and std go together; give both or neither")
+        if self.mean is not None and self.normalize not in (None, "auto"):
+            raise SettingError(
+                f"normalize={self.normalize} and mean/std contradict; give one of them"
+            )
+        if self.halo is not None and self.tolerance is not None:
+            raise SettingError("halo and tolerance contradict: both say how much to crop; give one")
+        if self.overlap is not None and self.blend is None:
+            raise SettingError(
+                "overlap needs blend: an exact mask has no overlap; give blend as well"
+            )
+        if self.blend is not None and (self.halo is not None or self.tolerance is not None):
+            raise SettingError("blend keeps the whole output, so halo and tolerance contradict it")
+
+    def given(self) -> dict[str, object]:
+        """Return what was asked for."""
+        return {
+            field.name: value
+            for field in fields(self)
+            if (value := getattr(self, field.name)) not in (None, "auto")
+        }
+
+    def resolved(self, **values: object) -> "Settings":
+        """Return the settings with what the engine chose for those left open."""
+        left_open = {name: value for name, value in values.items() if name not in self.given()}
+        return replace(self, **left_open)  # type: ignore[arg-type]

@@ -1,0 +1,155 @@
+"""The mask on its way: arrays, blocks that are done, blocks to write, and the end."""
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.abc.store import Store
+from zarr.codecs import ZstdCodec
+from zarr.core.array_spec import ArrayConfigParams
+
+from ...tiler.box import Box
+from ..plan import Plan
+from .metadata import group_attributes
+from .pyramid import block_levels, box_at, build_level, halve, level_shapes
+from .records import Record, create_records, read_records, write_record
+from .store import OURS, ZarrArray, chunk_keys, remove_partial_files
+
+# With this set, a chunk of one value is a file like any other, and a chunk's presence means that it
+# was written. zarr does not store it: every array is opened through `_open`.
+_CONFIG: ArrayConfigParams = {"write_empty_chunks": True}
+
+
+class Mask:
+    """The output of one plan in a store that the plan has claimed."""
+
+    def __init__(self, store: Store, plan: Plan) -> None:
+        self.store, self.plan = store, plan
+        remove_partial_files(store)
+        shapes = level_shapes(plan.shape)
+        self.group = zarr.open_group(store, mode="a", zarr_format=3)
+        if "ome" not in self.group.attrs:
+            self.group.attrs.update(group_attributes(plan, len(shapes)))
+        self.levels = [
+            self._open(
+                str(level),
+                shape,
+                plan.grid.chunk,
+                plan.recipe.label_dtype,
+                plan.recipe.not_computed,
+                ("y", "x"),
+            )
+            for level, shape in enumerate(shapes)
+        ]
+        self.block_levels = block_levels(plan.grid)
+        self.scores: ZarrArray | None = None
+        if plan.stored_scores:
+            name, dtype = plan.stored_scores
+            self.scores = self._open(
+                name,
+                (plan.recipe.classes, *plan.shape),
+                (1, *plan.grid.chunk),
+                dtype,
+                float("nan"),
+                ("class", "y", "x"),
+            )
+        ours = zarr.open_group(store, path=OURS, mode="r+")
+        records = ours.get("records")
+        if records is None:
+            records = create_records(ours, plan.grid.blocks, len(plan.class_names))
+        assert isinstance(records, zarr.Array)
+        self.records = records
+
+    def _open(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        chunks: tuple[int, ...],
+        dtype: str,
+        fill_value: float,
+        axes: tuple[str, ...],
+    ) -> ZarrArray:
+        found = self.group.get(name)
+        if found is None:
+            return self.group.create_array(
+                name,
+                shape=shape,
+                chunks=chunks,
+                dtype=dtype,
+                fill_value=fill_value,
+                compressors=ZstdCodec(level=1),
+                dimension_names=axes,
+                config=_CONFIG,
+            )
+        assert isinstance(found, zarr.Array)
+        opened: ZarrArray = found.with_config(_CONFIG)
+        return opened
+
+    def write(
+        self,
+        record: Record,
+        box: Box,
+        labels: NDArray[np.generic],
+        scores: NDArray[np.floating] | None,
+    ) -> None:
+        """Write a block's chunks, each once, and then its record.
+
+        Args:
+            record: The block's figures.
+            box: Its pixels.
+            labels: ``(y, x)``.
+            scores: ``(class, y, x)``, where the plan stores them.
+        """
+        if self.scores is not None and scores is not None:
+            self.scores[(slice(None), *box.slices)] = scores
+        self.levels[0][box.slices] = labels
+        for level in range(1, self.block_levels + 1):
+            labels = halve(labels)
+            self.levels[level][box_at(box, level).slices] = labels
+        write_record(self.records, record)
+
+    def done(self) -> dict[int, Record]:
+        """Return the records of the blocks whose chunks are all present."""
+        present = {array.path: chunk_keys(self.store, array) for array in self._written_by_blocks()}
+        return {
+            record.block: record
+            for record in read_records(self.records)
+            if self._complete(record.block, present)
+        }
+
+    def _written_by_blocks(self) -> list[ZarrArray]:
+        scores = [] if self.scores is None else [self.scores]
+        return [*self.levels[: self.block_levels + 1], *scores]
+
+    def _complete(self, block: int, present: dict[str, set[str]]) -> bool:
+        box = self.plan.grid.block_box(block)
+        for level, array in enumerate(self._written_by_blocks()):
+            part = box if array is self.scores else box_at(box, level)
+            spans = [
+                range(side.start // size, -(-side.stop // size))
+                for side, size in zip(part, array.chunks[-2:], strict=True)
+            ]
+            if array is self.scores:
+                spans.insert(0, range(array.shape[0]))
+            for index in product(*spans):
+                if array.metadata.encode_chunk_key(index) not in present[array.path]:
+                    return False
+        return True
+
+    @property
+    def finished(self) -> bool:
+        """Whether every block and every level is there."""
+        return bool(self._provenance().get("complete"))
+
+    def finish(self) -> None:
+        """Build the levels that no block could, and mark the mask as complete."""
+        for level in range(self.block_levels + 1, len(self.levels)):
+            build_level(self.levels[level - 1], self.levels[level])
+        self.group.attrs.update({OURS: {**self._provenance(), "complete": True}})
+
+    def _provenance(self) -> dict[str, Any]:
+        found = self.group.attrs.get(OURS, {})
+        assert isinstance(found, dict)
+        return found

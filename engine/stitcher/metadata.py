@@ -1,0 +1,58 @@
+"""Attributes of a mask: OME-Zarr 0.5 multiscales, and where the mask comes from."""
+
+from importlib.metadata import version
+from typing import Any
+
+from ..plan import Plan
+
+
+def group_attributes(plan: Plan, levels: int) -> dict[str, Any]:
+    """Return the attributes of the mask's group.
+
+    No date, host or path is among them, so that the same plan gives the same attributes.
+    """
+    return {
+        "ome": {"version": "0.5", "multiscales": [_multiscale(plan, levels)]},
+        "tile_infer": {
+            "version": version("tile-infer"),
+            "plan": plan.fingerprint,
+            "exact": plan.exact,
+            "classes": list(plan.class_names),
+            "not_computed": plan.recipe.not_computed,
+            "network": {"name": plan.network.name, "sha256": plan.network.sha256},
+            "image": {
+                "name": plan.image.name,
+                "identity": plan.image.identity,
+                "level": plan.level,
+                "channels": list(plan.channels),
+            },
+            "normalize": plan.normalize,
+            "precision": plan.execution.precision,
+        },
+    }
+
+
+def _multiscale(plan: Plan, levels: int) -> dict[str, Any]:
+    pixel = plan.image.levels[plan.level].pixel_size
+    unit = {"unit": plan.image.unit} if pixel and plan.image.unit else {}
+    size_y, size_x = pixel or (1.0, 1.0)
+    datasets = []
+    for level in range(levels):
+        factor = 1 << level
+        # A coarse pixel's centre lies between the centres of those it was made from.
+        shift = (factor - 1) / 2
+        datasets.append(
+            {
+                "path": str(level),
+                "coordinateTransformations": [
+                    {"type": "scale", "scale": [size_y * factor, size_x * factor]},
+                    {"type": "translation", "translation": [size_y * shift, size_x * shift]},
+                ],
+            }
+        )
+    return {
+        "name": plan.image.name,
+        "axes": [{"name": name, "type": "space", **unit} for name in ("y", "x")],
+        "datasets": datasets,
+        "type": "mode",
+    }

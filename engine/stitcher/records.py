@@ -1,0 +1,57 @@
+"""What is kept of a finished block besides its chunks."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from .store import ZarrArray
+
+ABSENT = -1
+"""Fill value of the records' array: a block without a record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The figures of one block; the final report is computed from these alone."""
+
+    block: int
+    """Number of the block."""
+    pixels: tuple[int, ...]
+    """Pixels of each label."""
+    not_computed: int
+    """Pixels for which the network gave NaN or infinity."""
+
+    @classmethod
+    def of(
+        cls, block: int, labels: NDArray[np.generic], classes: int, not_computed: int
+    ) -> "Record":
+        """Count the labels of a block."""
+        counts = np.bincount(labels.ravel(), minlength=not_computed + 1)
+        return cls(block, tuple(counts[:classes].tolist()), int(counts[not_computed]))
+
+
+def create_records(group: zarr.Group, blocks: int, classes: int) -> ZarrArray:
+    """Create the array ``(block, figure)``: a chunk, so one file or object, per block."""
+    return group.create_array(
+        "records",
+        shape=(blocks, classes + 1),
+        chunks=(1, classes + 1),
+        dtype="int64",
+        fill_value=ABSENT,
+        compressors=None,
+        dimension_names=("block", "figure"),
+    )
+
+
+def write_record(array: ZarrArray, record: Record) -> None:
+    """Store a record; from now on the block counts as done."""
+    array[record.block] = np.array([*record.pixels, record.not_computed])
+
+
+def read_records(array: ZarrArray) -> list[Record]:
+    """Return the records there are."""
+    rows = np.asarray(array[:])
+    done = np.flatnonzero(rows[:, 0] != ABSENT)
+    return [Record(int(n), tuple(rows[n, :-1].tolist()), int(rows[n, -1])) for n in done]

@@ -1,0 +1,146 @@
+"""Zarr stores: open one, claim it for a plan, list its chunks."""
+
+import json
+import os
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import zarr
+from zarr.abc.store import Store
+from zarr.buffer.cpu import Buffer
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync  # runs a store's coroutines on zarr's own loop, whoever calls
+from zarr.storage import LocalStore
+
+from ...tiler.errors import OutputError
+
+if TYPE_CHECKING:
+    ZarrArray: TypeAlias = zarr.Array[Any]
+else:
+    ZarrArray = zarr.Array
+
+OURS = "tile_infer"
+"""Group inside the mask's group: its attributes hold the plan, its array the records."""
+
+_PLAN_KEY = f"{OURS}/zarr.json"
+
+
+def open_store(out: str | os.PathLike[str] | Store) -> Store:
+    """Return the store of an output.
+
+    Raises:
+        OutputError: The path is taken by something else, or cannot be written.
+    """
+    if isinstance(out, Store):
+        return out
+    path = Path(out)
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{path} exists and is a file; choose another place with out")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be created ({error.strerror}); choose with out"
+        ) from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise OutputError(f"{path} cannot be written to; choose another place with out")
+    return LocalStore(path)
+
+
+def stored_plan(store: Store) -> dict[str, Any] | None:
+    """Return the plan that claimed the store, as plain values; ``None`` for an empty store.
+
+    Raises:
+        OutputError: The store holds something that this package did not write.
+    """
+    found = sync(store.get(_PLAN_KEY, default_buffer_prototype()))
+    if found is None:
+        if not _is_empty(store):
+            raise OutputError(
+                f"{place(store)} exists and is no mask of tile-infer; choose another place with out"
+            )
+        return None
+    try:
+        plan = json.loads(found.to_bytes())["attributes"]["plan"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise OutputError(f"{place(store)} holds a plan that cannot be read; delete it") from error
+    if not isinstance(plan, dict):
+        raise OutputError(f"{place(store)} holds a plan that cannot be read; delete it")
+    return plan
+
+
+def _is_empty(store: Store) -> bool:
+    if isinstance(store, LocalStore):  # what a write left behind that was cut short does not count
+        files = (path for path in store.root.rglob("*") if path.is_file())
+        return all(path.suffix == ".partial" for path in files)
+    return sync(store.is_empty(""))
+
+
+def claim(store: Store, plan: dict[str, Any]) -> dict[str, Any]:
+    """Store the plan unless another is there already; return the one that is.
+
+    The plan lies in the attributes of a Zarr group whose metadata is created exclusively, so that
+    of two processes that begin at once one wins and the other follows its plan.
+    """
+    node = {"zarr_format": 3, "node_type": "group", "attributes": {"plan": plan}}
+    text = json.dumps(node, indent=1, sort_keys=True).encode()
+    sync(store.set_if_not_exists(_PLAN_KEY, Buffer.from_bytes(text)))
+    found = stored_plan(store)
+    if found is None:
+        raise OutputError(f"{place(store)} does not keep what is written to it")
+    return found
+
+
+def clear(store: Store) -> None:
+    """Delete a mask that this package wrote."""
+    if isinstance(store, LocalStore):
+        shutil.rmtree(store.root)
+        store.root.mkdir()
+    else:
+        sync(store.clear())
+
+
+def remove_partial_files(store: Store) -> None:
+    """Delete what writes left behind that were cut short."""
+    if isinstance(store, LocalStore):
+        for path in store.root.rglob("*.partial"):
+            path.unlink(missing_ok=True)
+
+
+def chunk_keys(store: Store, array: ZarrArray) -> set[str]:
+    """Return the keys of the chunks that exist, relative to the array."""
+    prefix = f"{array.path}/"
+
+    if isinstance(store, LocalStore):  # 100,000 chunks: 0.04 s, where zarr's listing takes seconds
+        return set(_scan(os.path.join(store.root, array.path), "c"))  # noqa: PTH118 - hot path
+
+    async def keys() -> AsyncIterator[str]:
+        async for key in store.list_prefix(prefix):
+            yield key.removeprefix(prefix)
+
+    async def collect() -> set[str]:
+        return {key async for key in keys()}
+
+    return sync(collect())
+
+
+def _scan(root: str, folder: str) -> list[str]:
+    found: list[str] = []
+    try:
+        entries = os.scandir(f"{root}/{folder}")
+    except FileNotFoundError:
+        return found
+    with entries:
+        for entry in entries:
+            if entry.is_dir():
+                found.extend(_scan(root, f"{folder}/{entry.name}"))
+            elif entry.stat().st_size > 0:  # an empty chunk is one that a power cut took
+                found.append(f"{folder}/{entry.name}")
+    return found
+
+
+def place(store: Store) -> str:
+    """Return where a store is, for people."""
+    return str(store.root) if isinstance(store, LocalStore) else str(store)

@@ -1,0 +1,124 @@
+"""Normalisation constants are those of the whole image, and what was assumed is said."""
+
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tile_infer.engine import normalize
+from tile_infer.engine.backends.base import NetworkFacts
+from tile_infer.engine.normalize import Normalization, resolve_normalization
+from tile_infer.engine.settings import Settings
+from tile_infer.engine.sources import open_source
+from tile_infer.tiler.errors import ImageError, SettingError
+
+
+def facts(**metadata: Any) -> NetworkFacts:
+    return NetworkFacts("net", "0", "onnx", None, (None, None), None, "out", "none", **metadata)
+
+
+def resolve(
+    image: NDArray[np.generic],
+    settings: Settings,
+    channels: tuple[int, ...] = (0,),
+    **metadata: Any,
+) -> Normalization:
+    return resolve_normalization(settings, facts(**metadata), open_source(image), 0, channels)
+
+
+def image(dtype: str = "uint16", channels: int = 2) -> NDArray[np.generic]:
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 60000, (83, 61, channels)).astype(dtype)
+
+
+@pytest.mark.parametrize("stride", [2048, 16])
+def test_zscore_uses_the_mean_and_deviation_of_the_whole_image(
+    stride: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(normalize, "STRIDE_PX", stride)
+    pixels = image()
+    found = resolve(pixels, Settings(normalize="zscore"), (1, 0))
+    values = pixels[:, :, ::-1].reshape(-1, 2).astype(np.float64)
+    np.testing.assert_allclose(found.offset, values.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(found.scale, 1 / values.std(axis=0), rtol=1e-12)
+
+
+def test_zscore_keeps_its_digits_far_from_zero() -> None:
+    pixels = 1e9 + np.random.default_rng(1).normal(size=(50, 50))
+    found = resolve(pixels, Settings(normalize="zscore"))
+    np.testing.assert_allclose(found.scale[0], 1 / pixels.std(), rtol=1e-6)
+
+
+def test_zscore_of_one_value_everywhere_is_finite() -> None:
+    found = resolve(np.full((5, 5), 7, "uint8"), Settings(normalize="zscore"))
+    assert (found.offset, found.scale) == ((7.0,), (1.0,))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
+def test_percentiles_are_those_of_the_whole_image(dtype: str) -> None:
+    pixels = (image("float64", 1).astype(np.float64) / 240).astype(dtype)
+    found = resolve(pixels, Settings(normalize="percentile"))
+    low, high = np.percentile(pixels, [1, 99.8], method="inverted_cdf")
+    tolerance = 1e-9 if dtype != "float32" else 0.01
+    assert found.offset[0] == pytest.approx(low, abs=tolerance)
+    assert 1 / found.scale[0] == pytest.approx(high - low, abs=2 * tolerance)
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [("uint8", 1 / 255), ("uint16", 1 / 65535)])
+def test_integers_are_divided_by_their_types_maximum_unless_told_otherwise(
+    dtype: str, scale: float
+) -> None:
+    found = resolve(image(dtype), Settings())
+    assert found.mode == "unit"
+    assert (found.offset, found.scale) == ((0.0,), (scale,))
+    assert "assumed" in found.note
+
+
+def test_floats_are_left_alone_unless_told_otherwise() -> None:
+    found = resolve(image("float32"), Settings())
+    assert (found.mode, found.offset, found.scale) == ("none", (0.0,), (1.0,))
+
+
+def test_the_models_metadata_comes_before_the_assumption_and_after_the_user() -> None:
+    pixels = image("uint8")
+    assert resolve(pixels, Settings(), normalize="zscore").mode == "zscore"
+    assert resolve(pixels, Settings(normalize="auto"), normalize="zscore").mode == "zscore"
+    assert resolve(pixels, Settings(normalize="none"), normalize="zscore").mode == "none"
+    found = resolve(pixels, Settings(), mean=(0.5,), std=(0.25,))
+    assert found.offset == (127.5,)
+    assert found.scale == (1 / 63.75,)
+    assert "as the model says" in found.note
+
+
+def test_imagenets_constants_are_in_units_of_the_dtype() -> None:
+    found = resolve(image("uint8", 3), Settings(normalize="imagenet"), (0, 1, 2))
+    assert found.offset == pytest.approx((0.485 * 255, 0.456 * 255, 0.406 * 255))
+    assert found.scale[2] == pytest.approx(1 / (0.225 * 255))
+    with pytest.raises(SettingError, match=r"3 means .* given 2 channels"):
+        resolve(image("uint8"), Settings(normalize="imagenet"), (0, 1))
+
+
+def test_an_image_that_uses_little_of_its_range_is_warned_about() -> None:
+    dark = (image() % 236).astype("uint16")
+    warning = resolve(dark, Settings()).warning
+    assert warning is not None
+    assert "between 0 and 235" in warning
+    assert "zscore" in warning
+    assert resolve(dark, Settings(normalize="unit")).warning is None, "it was asked for"
+    assert resolve(image(), Settings()).warning is None, "the range is used"
+    assert resolve(dark.astype("uint8"), Settings()).warning is None, "8 bits are often dark"
+
+
+def test_an_image_with_nan_has_no_statistics() -> None:
+    pixels = image("float32", 1)
+    pixels[3, 4] = np.nan
+    modes: tuple[Literal["zscore", "percentile"], ...] = ("zscore", "percentile")
+    for mode in modes:
+        with pytest.raises(ImageError, match="NaN"):
+            resolve(pixels, Settings(normalize=mode))
+
+
+def test_a_mode_that_the_models_metadata_invents_is_refused() -> None:
+    with pytest.raises(SettingError, match="'minmax' is unknown"):
+        resolve(image("uint8"), Settings(), normalize="minmax")

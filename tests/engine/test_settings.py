@@ -1,0 +1,41 @@
+"""Options that cannot work are refused at once, in one line that says what would."""
+
+from typing import Any
+
+import pytest
+
+from tile_infer.engine.settings import Settings
+from tile_infer.tiler.errors import SettingError
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"threshold": 1.5}, "threshold=1.5 is not possible; use 0 < threshold < 1"),
+        ({"batch_size": 0}, "batch_size=0 is not possible; use 1 or more"),
+        ({"overlap": 0.5}, "overlap needs blend"),
+        ({"blend": "hann", "overlap": 1.0}, "overlap=1.0 is not possible"),
+        ({"mean": (0.5,)}, "mean and std go together"),
+        ({"mean": (0.5,), "std": (0.0,)}, "values above 0"),
+        ({"mean": (0.5,), "std": (0.1,), "normalize": "zscore"}, "contradict"),
+        ({"halo": 16, "tolerance": 0.1}, "halo and tolerance contradict"),
+        ({"blend": "hann", "halo": 16}, "halo and tolerance contradict it"),
+        ({"channels": ()}, "channels="),
+        ({"tile": (0, 572)}, "tile="),
+    ],
+)
+def test_what_cannot_work_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        Settings(**options)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_only_what_was_asked_for_counts_as_given() -> None:
+    settings = Settings(precision="fp32", device="auto", level=0)
+    assert settings.given() == {"precision": "fp32", "level": 0}
+
+
+def test_choices_fill_only_what_was_left_open() -> None:
+    settings = Settings(level=2).resolved(level=0, precision="fp32")
+    assert (settings.level, settings.precision) == (2, "fp32")
