@@ -1,42 +1,44 @@
-# `make demo` and `make test` each set up everything on a fresh clone; only Python, pip and make are needed.
+# `make demo` and `make test` do all the set-up, each alone; only Python, pip and make are needed.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
-EDITABLE := --config-settings editable_mode=strict
+# Strict: the package's modules are links, because its folders bear other names than its packages.
+EDITABLE := -e . --no-deps --no-build-isolation --config-settings editable_mode=strict
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench clean base dev
 
-.venv/base: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(INSTALL) -e . $(EDITABLE)
-	touch $@
-
-.venv/dev: .venv/base
-	$(INSTALL) torch setuptools
-	$(INSTALL) -e '.[dev]' $(EDITABLE)
-	touch $@
-
-# A strict editable installation links files: it is renewed (in a second) to see new modules.
-.PHONY: link
-link: .venv/dev
-	@$(INSTALL) -e . --no-deps --no-build-isolation $(EDITABLE)
-
-demo: .venv/base
+demo: base
 	$(BIN)/tile-infer demo
 
-test: link
-	$(BIN)/python -m pytest -n auto
+test: dev
+	$(BIN)/python -m pytest -n auto --doctest-modules --pyargs tile_infer tests
 
-check: link
+check: dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy -p tile_infer
 	$(BIN)/mypy tests benchmarks
 	$(BIN)/python -m pytest -q tests/test_layout.py
 
-bench: link
+bench: dev
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/memory.py
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv build dist *.egg-info demo
+
+# Linked again by every target (it takes a second), so that new modules are seen.
+base: .venv/base
+	@$(INSTALL) $(EDITABLE)
+
+dev: .venv/dev
+	@$(INSTALL) $(EDITABLE)
+
+.venv/base: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(INSTALL) setuptools .
+	touch $@
+
+.venv/dev: .venv/base
+	$(INSTALL) '.[dev]'
+	touch $@
