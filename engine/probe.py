@@ -65,7 +65,7 @@ def probe(
 
     Raises:
         ModelError: The network does not map a tile to a map of its scale, refuses every size, or
-            has a class that is constant on noise.
+            is constant on noise.
     """
     bench = Bench(logits, channels, seed)
     first: Shape | None = None

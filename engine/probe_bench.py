@@ -117,7 +117,7 @@ class Bench:
         """Check that the output is a map that tells something.
 
         Raises:
-            ModelError: A class is constant, the output is not finite, or it is larger than the
+            ModelError: The output is constant, or not finite, or it is larger than the
                 tile.
         """
         spreads: dict[float, NDArray[np.float32]] = {}
@@ -139,14 +139,15 @@ class Bench:
             )
         if not spreads:
             raise ModelError("a network must return finite logits, got NaN or infinity on noise")
-        constant = np.flatnonzero(np.max(list(spreads.values()), axis=0) < 1e-6)
-        if constant.size:
+        # A class may be constant by design (background 0), but then another one has to tell.
+        varying = np.max(list(spreads.values()), axis=0) > 1e-6
+        if not varying.any():
             raise ModelError(
-                f"every class must vary in space to be probed, class {constant[0]} is constant on "
-                "noise; give logits from before the activation, or state period and halo"
+                "the output is constant on noise, so nothing can be measured; choose the output "
+                "that holds the logits"
             )
         # Unit amplitude, which saturates no gate, unless it drowns in what the network adds.
-        telling = [a for a in spreads if float(spreads[a].min()) > 1e-3]
+        telling = [a for a in spreads if float(spreads[a][varying].min()) > 1e-3]
         self.amplitudes = tuple(sorted(spreads, key=lambda a: a not in telling))
 
 

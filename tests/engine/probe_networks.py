@@ -157,6 +157,13 @@ class ConstantClass(nn.Module):
         return torch.cat([y, torch.ones_like(y)], dim=1)
 
 
+class ConstantOutput(nn.Module):
+    """The same number everywhere, whatever comes in."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ones_like(x)
+
+
 def convolutions(*kernels: int, padding: int = 0, dilation: int = 1) -> nn.Sequential:
     """Return a stack of convolutions with ReLU between."""
     layers: list[nn.Module] = []

@@ -26,6 +26,7 @@ from .probe_networks import (
     Around,
     Bilinear,
     ConstantClass,
+    ConstantOutput,
     Run,
     SqueezeExcite,
     UNet,
@@ -255,10 +256,17 @@ def test_stated_tolerance_gives_a_smaller_halo_and_is_recorded() -> None:
     assert 1e-5 < stated.disagreement <= 0.02
 
 
+def test_a_class_that_is_constant_by_design_leaves_the_others_to_measure() -> None:
+    found = probe(as_function(ConstantClass()), 1, FREE)
+    assert found.bounded
+    assert found.classes == 2
+    assert (found.geometry.y.halo_before, found.geometry.y.period) == (1, 1)
+
+
 @pytest.mark.parametrize(
     ("net", "fixed", "text"),
     [
-        (ConstantClass(), FREE, "class 1 is constant"),
+        (ConstantOutput(), FREE, "constant on noise"),
         (nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.MaxPool2d(2)), FREE, "per 2 tile"),
         (nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2)), (128, 128), "per 2 tile"),
         (nn.Sequential(nn.Conv2d(1, 2, 1), nn.Upsample(scale_factor=2)), FREE, "scale 2"),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tile_infer.tiler.axis import AxisGrid, exact_grid, overlapping_grid
 from tile_infer.tiler.box import Box, Interval
 from tile_infer.tiler.errors import SettingError

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tile_infer.tiler.errors import SettingError
 from tile_infer.tiler.window import WINDOWS, partition_of_unity
 

@@ -4,6 +4,7 @@ import dask.array
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
 from tile_infer.engine.sources.array import ArraySource
 from tile_infer.tiler.box import Box
 from tile_infer.tiler.errors import ImageError

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+
 from tile_infer.engine.sources import Source, open_source
 from tile_infer.tiler.box import Box
 from tile_infer.tiler.errors import ImageError

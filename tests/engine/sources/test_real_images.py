@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 from numpy.typing import NDArray
+
 from tile_infer.engine.sources import open_source
 from tile_infer.tiler.box import Box
 from tile_infer.tiler.errors import ImageError

@@ -1,5 +1,6 @@
 import numpy as np
 from numpy.typing import NDArray
+
 from tile_infer.engine.sources.segment_cache import SegmentCache
 
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from tile_infer.engine.sources.axes import guessed_axes, named_axes
 from tile_infer.tiler.box import Box
 from tile_infer.tiler.errors import ImageError

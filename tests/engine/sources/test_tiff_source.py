@@ -8,6 +8,7 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+
 from tile_infer.engine.sources import positional_file
 from tile_infer.engine.sources.tiff import TiffSource
 from tile_infer.tiler.box import Box

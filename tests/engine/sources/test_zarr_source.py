@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import zarr
 from numpy.typing import NDArray
+
 from tile_infer.engine.sources import open_source
 from tile_infer.engine.sources.zarr import ZarrSource
 from tile_infer.tiler.box import Box
