@@ -47,6 +47,8 @@ def make_plan(source: Source, network: Network, probe: Probe, settings: Settings
     device = resolve_device(settings.device or "auto")
     kind = device.partition(":")[0]
     geometry, notes, warnings = _crop_rules(probe, settings)
+    if not probe.bounded and settings.tile:
+        geometry = _with_smaller_tiles(geometry, settings.tile)
     blend = settings.blend
     if blend is None and not _fits(geometry, probe, settings):
         blend = "hann"
@@ -161,6 +163,15 @@ def _crop_rules(probe: Probe, settings: Settings) -> tuple[Geometry, list[str], 
         note = f"logits may be off by {settings.tolerance:g} of the largest: the mask is not exact"
         return probe.geometry, [note], []
     return probe.geometry, [], []
+
+
+def _with_smaller_tiles(geometry: Geometry, tile: tuple[int, int]) -> Geometry:
+    """Let a network that cannot be tiled exactly take tiles below the smallest that was tried."""
+    axes = [
+        replace(axis, size=size) if axis.lost < size < axis.size and not axis.fixed else axis
+        for axis, size in zip((geometry.y, geometry.x), tile, strict=True)
+    ]
+    return Geometry(*axes)
 
 
 def _fits(geometry: Geometry, probe: Probe, settings: Settings) -> bool:

@@ -1,0 +1,141 @@
+"""The U-Net of Ronneberger, Fischer and Brox (2015), with its valid convolutions."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ...tiler.errors import SettingError
+
+
+class UNet(nn.Module):
+    """The paper's contracting and expanding paths, joined by copy and crop.
+
+    "U-Net: Convolutional Networks for Biomedical Image Segmentation", arXiv 1505.04597. Each level
+    has two 3x3 convolutions with ReLU; a 2x2 max pooling leads down and doubles the channels, a 2x2
+    up-convolution leads up and halves them; a 1x1 convolution gives the logits. With the defaults
+    that is 23 convolutions and 31,030,658 parameters (31.03 million).
+
+    Maps ``(batch, channel, y, x)`` to ``(batch, class, y, x)``. The paper's network, valid and of
+    depth 4, loses 184 px per axis: 572 gives 388, and the sizes it takes are ``188 + 16 k``. Other
+    sizes run as well but drop a row at some pooling, which shifts the logits: see :meth:`takes`.
+
+    Weights start as in the paper (He et al. 2015): normal with deviation ``sqrt(2 / N)``, where N
+    is the number of inputs of one output.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        classes: int = 2,
+        width: int = 64,
+        depth: int = 4,
+        padding: Literal["valid", "same"] = "valid",
+        batch_norm: bool = False,
+    ) -> None:
+        """Build the network.
+
+        Args:
+            in_channels: Channels of the image.
+            classes: Channels of the logits.
+            width: Channels of the first level.
+            depth: Number of poolings.
+            padding: ``valid`` as in the paper, or ``same`` for zero-padded 3x3 convolutions.
+            batch_norm: Whether batch normalisation follows each 3x3 convolution; not in the paper.
+
+        Raises:
+            SettingError: A number is below 1, or the padding is unknown.
+        """
+        super().__init__()
+        if min(in_channels, classes, width, depth) < 1:
+            raise SettingError(
+                "a U-Net needs in_channels, classes, width and depth >= 1; "
+                f"got {in_channels}, {classes}, {width}, {depth}"
+            )
+        if padding not in ("valid", "same"):
+            raise SettingError(f"padding must be 'valid' or 'same', got {padding!r}")
+        self.depth = depth
+        self.padding = padding
+        widths = [width * 2**level for level in range(depth + 1)]
+
+        def pair(before: int, after: int) -> nn.Sequential:
+            return _convolution_pair(before, after, padding, batch_norm)
+
+        self.down = nn.ModuleList(
+            pair(before, after)
+            for before, after in zip([in_channels, *widths], widths, strict=False)
+        )
+        self.pool = nn.MaxPool2d(2)
+        upwards = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(low, high, 2, 2) for low, high in upwards)
+        self.merge = nn.ModuleList(pair(low, high) for low, high in upwards)
+        self.head = nn.Conv2d(width, classes, 1)
+        self.apply(_initialise)
+
+    @property
+    def period(self) -> int:
+        """Smallest shift in pixels under which the network is equivariant."""
+        return 1 << self.depth
+
+    @property
+    def margin(self) -> int:
+        """Pixels lost per side, 92 for the paper's network."""
+        return 0 if self.padding == "same" else 6 * self.period - 4
+
+    @property
+    def smallest(self) -> int:
+        """Smallest valid input in pixels, 188 for the paper's network."""
+        if self.padding == "same":
+            return self.period
+        # Each level upwards doubles and loses 4: from 4 px at the bottom 4 px stay, from 3 px only
+        # one level can be climbed.
+        bottom = 3 if self.depth == 1 else 4
+        return (bottom + 8) * self.period - 4
+
+    def takes(self, size: int) -> bool:
+        """Say whether every pooling meets an even size and something is left at the end."""
+        return size >= self.smallest and (size - self.smallest) % self.period == 0
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the logits ``(batch, class, y, x)`` of ``image`` ``(batch, channel, y, x)``."""
+        kept: list[Tensor] = []
+        x = image
+        for level, convolve in enumerate(self.down):
+            x = convolve(x if level == 0 else self.pool(x))
+            kept.append(x)
+        kept.pop()
+        for rise, convolve in zip(self.up, self.merge, strict=True):
+            x = rise(x)
+            x = convolve(torch.cat([_crop_centre(kept.pop(), x), x], dim=1))
+        logits: Tensor = self.head(x)
+        return logits
+
+
+def _convolution_pair(before: int, after: int, padding: str, batch_norm: bool) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for channels in (before, after):
+        layers.append(nn.Conv2d(channels, after, 3, padding=1 if padding == "same" else 0))
+        if batch_norm:
+            layers.append(nn.BatchNorm2d(after))
+        layers.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*layers)
+
+
+def _crop_centre(image: Tensor, like: Tensor) -> Tensor:
+    """Return the centre of ``image`` with the height and width of ``like``."""
+    # Sizes come from the tensors and starts from sizes: an exported graph keeps both free.
+    height, width = like.shape[2], like.shape[3]
+    top, left = (image.shape[2] - height) // 2, (image.shape[3] - width) // 2
+    return image[:, :, top : top + height, left : left + width]
+
+
+def _initialise(layer: nn.Module) -> None:
+    if isinstance(layer, nn.Conv2d):
+        nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
+    elif isinstance(layer, nn.ConvTranspose2d):
+        # A 2x2 up-convolution of stride 2 computes each output from one pixel of all channels.
+        nn.init.normal_(layer.weight, std=(2.0 / layer.in_channels) ** 0.5)
+    else:
+        return
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
