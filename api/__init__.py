@@ -124,7 +124,7 @@ def plan_prediction(image: Any, model: Any, **options: Unpack[Options]) -> Plan:
     6
     """
     from .engine.backends import open_network
-    from .engine.predict import plan_for
+    from .engine.planning import make_plan
     from .engine.sources import open_source
 
     settings = Settings(**options)
@@ -132,7 +132,7 @@ def plan_prediction(image: Any, model: Any, **options: Unpack[Options]) -> Plan:
         closing(open_source(image)) as source,
         closing(open_network(model, settings.head)) as network,
     ):
-        return plan_for(source, network, settings)
+        return make_plan(source, network, settings)
 
 
 def inspect_network(
@@ -162,7 +162,7 @@ def inspect_network(
     (1, 1)
     """
     from .engine.backends import open_network
-    from .engine.predict import inspect
+    from .engine.inspection import inspect
 
     with closing(open_network(model, head)) as network:
         return inspect(network, Settings(tolerance=tolerance), channels)

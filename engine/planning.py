@@ -11,11 +11,12 @@ from ..tiler.geometry import AxisGeometry, Geometry
 from ..tiler.grid import Grid
 from .backends.base import Activation, Execution, Network, NetworkFacts, Recipe, Scores
 from .backends.device import cpu_cores, resolve_device
-from .memory import available_bytes, human
+from .inspection import inspect
 from .normalize import Normalization, resolve_normalization
 from .plan import Plan
 from .probe import Probe
 from .settings import Settings
+from .sizing import choose_batch, fit_memory
 from .sources import Source
 from .work import measure_work
 
@@ -26,26 +27,22 @@ leave the cache."""
 BLENDED_PX = 1024
 """Output of a blended tile of a network that takes several sizes."""
 
-BLOCK_CHUNKS = (4, 2)
-"""Chunks along the side of a block, where the image has blocks enough for all workers: a larger
-block decodes fewer pixels twice and makes its own pyramid levels."""
 
-BASE_BYTES = 400 << 20
-"""The interpreter, the libraries and small things."""
-
-
-def make_plan(source: Source, network: Network, probe: Probe, settings: Settings) -> Plan:
-    """Decide how an image will be segmented.
+def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
+    """Measure the network and decide how an image will be segmented.
 
     Raises:
+        ModelError: The network cannot be tiled.
+        ImageError: The image's statistics are needed and cannot be had.
         SettingError: What is asked for does not fit the image, the network or the memory.
         DeviceError: The device cannot be had.
     """
-    facts = network.facts
     level = _choose_level(source, settings)
-    channels = _choose_channels(source, facts, settings)
+    channels = _choose_channels(source, network.facts, settings)
     device = resolve_device(settings.device or "auto")
     kind = device.partition(":")[0]
+    probe = inspect(network, settings, len(channels))
+    facts = network.facts  # a module's ending is seen while it is measured
     geometry, notes, warnings = _crop_rules(probe, settings)
     if not probe.bounded and settings.tile:
         geometry = _with_smaller_tiles(geometry, settings.tile)
@@ -65,8 +62,8 @@ def make_plan(source: Source, network: Network, probe: Probe, settings: Settings
     recipe = _recipe(source, channels, grid, geometry, probe, facts, normalization, settings)
     work = measure_work(network, len(channels), probe.geometry)
     tile_bytes = work.bytes(grid.tile)
-    batch = _choose_batch(facts, kind, tile_bytes, settings)
-    grid, workers, memory_bytes = _fit_memory(grid, recipe, tile_bytes, batch, kind, settings)
+    batch = choose_batch(facts, kind, tile_bytes, settings)
+    grid, workers, memory_bytes = fit_memory(grid, recipe, tile_bytes, batch, kind, settings)
     threads = max(1, cpu_cores() // workers) if kind == "cpu" else 1
     execution = Execution(device, settings.precision or "fp32", threads)
     exact = blend is None and settings.halo is None and settings.tolerance is None
@@ -261,68 +258,6 @@ def _recipe(
         scores="probabilities" if grid.blended else scores,
         scores_dtype="float16" if scores == "probabilities" and not grid.blended else "float32",
     )
-
-
-def _choose_batch(network: NetworkFacts, kind: str, tile_bytes: int, settings: Settings) -> int:
-    if network.batch is not None:
-        if settings.batch_size not in (None, network.batch):
-            raise SettingError(
-                f"batch_size={settings.batch_size} is not possible: the file fixes {network.batch}"
-            )
-        return network.batch
-    if settings.batch_size is not None:
-        return settings.batch_size
-    if kind == "cpu":
-        return 1  # larger batches were slower on every CPU measured
-    budget = settings.device_memory or (8 << 30)
-    return int(np.clip(budget // max(1, tile_bytes), 1, 16))
-
-
-def _fit_memory(
-    grid: Grid,
-    recipe: Recipe,
-    tile_bytes: int,
-    batch: int,
-    kind: str,
-    settings: Settings,
-) -> tuple[Grid, int, int]:
-    """Choose blocks and workers within the memory; return both and the memory expected."""
-    free = available_bytes()
-    budget, limit = settings.memory or free // 2, settings.memory or free
-    network_bytes = batch * tile_bytes if kind == "cpu" else 0
-    most = settings.workers or (min(cpu_cores(), grid.blocks) if kind == "cpu" else 2)
-
-    def needed(grid: Grid, workers: int) -> int:
-        return (
-            BASE_BYTES + workers * network_bytes + (workers + 1) * _block_bytes(grid, recipe, batch)
-        )
-
-    fewest = settings.workers or 1
-    workers = next((n for n in range(most, fewest, -1) if needed(grid, n) <= budget), fewest)
-    if needed(grid, workers) > limit:
-        raise SettingError(
-            f"the run needs {human(needed(grid, workers))} of memory and may use {human(limit)}; "
-            "use a smaller tile or batch, fewer workers, or more memory"
-        )
-    for side in BLOCK_CHUNKS:
-        larger = grid.with_blocks((min(side, _chunks(grid.y)), min(side, _chunks(grid.x))))
-        if larger.blocks >= 4 * workers and needed(larger, workers) <= budget:
-            grid = larger
-            break
-    return grid, workers, needed(grid, workers)
-
-
-def _chunks(axis: AxisGrid) -> int:
-    return -(-axis.length // axis.chunk)
-
-
-def _block_bytes(grid: Grid, recipe: Recipe, batch: int) -> int:
-    """Return what one block holds: its region, the mirrored copy, a batch, labels and scores."""
-    pixel = recipe.channels * np.dtype(recipe.dtype).itemsize
-    fed = prod(axis.block + axis.tile for axis in (grid.y, grid.x)) * pixel
-    scores = prod(grid.block) * recipe.classes * (4 if recipe.scores else 0)
-    labels = 2 * prod(grid.block) * np.dtype(recipe.label_dtype).itemsize
-    return 2 * fed + batch * prod(grid.tile) * pixel + labels + 2 * scores
 
 
 def _output_bytes(grid: Grid, recipe: Recipe, settings: Settings) -> int:

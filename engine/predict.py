@@ -10,55 +10,24 @@ from threading import Semaphore
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from zarr.abc.store import Store
 from zarr.storage import MemoryStore
 
 from ..tiler.errors import OutputError, SettingError, TileInferWarning
 from .backends import Network, open_network
+from .backends.base import Runner
 from .block import Worker
 from .memory import available_bytes, human
 from .pipeline import Clock, Progress, run_blocks
 from .plan import Plan
 from .planning import make_plan
 from .prediction import Prediction, build_report
-from .probe import Probe, probe
 from .settings import Settings
 from .sources import Source, open_source
 from .stitcher.mask import Mask
 from .stitcher.store import claim, clear, open_store, place, stored_plan
 
 log = logging.getLogger(__name__)
-
-
-def inspect(network: Network, settings: Settings, channels: int | None = None) -> Probe:
-    """Measure a network's geometry.
-
-    Args:
-        network: The network.
-        settings: Their ``tolerance`` and ``halo`` count.
-        channels: Input channels, for a network that does not say.
-    """
-    facts, rim = network.facts, settings.halo or 0
-
-    def logits(tiles: NDArray[np.float32]) -> NDArray[np.float32]:
-        found = network.logits(tiles)
-        if (
-            rim and found.ndim == 4
-        ):  # whatever stands in a halo that the user states is not looked at
-            inside = np.zeros_like(found)
-            inside[:, :, rim:-rim, rim:-rim] = found[:, :, rim:-rim, rim:-rim]
-            return inside
-        return found
-
-    return probe(logits, facts.channels or channels or 1, facts.fixed, tolerance=settings.tolerance)
-
-
-def plan_for(source: Source, network: Network, settings: Settings) -> Plan:
-    """Measure the network and decide how the image will be segmented."""
-    channels = len(settings.channels) if settings.channels else source.facts.channels
-    return make_plan(source, network, inspect(network, settings, channels), settings)
 
 
 def predict(
@@ -77,9 +46,7 @@ def predict(
         source = opened.enter_context(closing(open_source(image)))
         network = opened.enter_context(closing(open_network(model, settings.head)))
         store = open_store(_default_out(image, network) if out is None else out)
-        plan = _claimed_plan(store, source, network, settings, overwrite)
-        if isinstance(store, MemoryStore):
-            _check_memory(plan, settings)
+        plan, run = _settle(store, source, network, settings, overwrite)
         for note in plan.notes:
             log.info("%s", note)
         for warning in plan.warnings:
@@ -90,13 +57,8 @@ def predict(
         records = mask.done()
         todo = [block for block in range(plan.grid.blocks) if block not in records]
         if todo:
-            worker = Worker(
-                plan,
-                source,
-                network.prepare(plan.recipe, plan.execution),
-                mask,
-                Semaphore(plan.workers),
-            )
+            run = run or network.prepare(plan.recipe, plan.execution)
+            worker = Worker(plan, source, run, mask, Semaphore(plan.workers))
             sizes = {block: plan.grid.block_box(block).shape for block in todo}
             clock = Clock(plan.grid.blocks, len(records), sum(h * w for h, w in sizes.values()))
             if on_progress:
@@ -131,16 +93,26 @@ def _default_out(image: Any, network: Network) -> Path | MemoryStore:
     return MemoryStore()
 
 
-def _claimed_plan(
+def _settle(
     store: Store, source: Source, network: Network, settings: Settings, overwrite: bool
-) -> Plan:
-    """Return the plan stored with the output; make and store one where there is none."""
+) -> tuple[Plan, Runner | None]:
+    """Return the plan that the output is made by, and the network if it was prepared for that.
+
+    A new plan claims the output only when the network is ready to run it, and an old mask is
+    deleted only then: what cannot run changes nothing.
+    """
     stored = stored_plan(store)
-    if stored is not None and overwrite:
-        clear(store)
-        stored = None
-    if stored is None:
-        stored = claim(store, plan_for(source, network, settings).to_dict())
+    run = None
+    if stored is None or overwrite:
+        plan = make_plan(source, network, settings)
+        if isinstance(store, MemoryStore):
+            _check_memory(plan, settings)
+        run = network.prepare(plan.recipe, plan.execution)
+        if stored is not None:
+            clear(store)
+        stored = claim(store, plan.to_dict())
+        if Plan.from_dict(stored) != plan:
+            run = None  # another process was first
     plan = Plan.from_dict(stored)
     differing = _differences(plan, source, network, settings)
     if differing:
@@ -148,7 +120,7 @@ def _claimed_plan(
             f"{place(store)} was begun with other settings ({'; '.join(differing)}); "
             "use overwrite to start again, or another place with out"
         )
-    return plan
+    return plan, run
 
 
 def _differences(plan: Plan, source: Source, network: Network, settings: Settings) -> list[str]:

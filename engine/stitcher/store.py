@@ -28,7 +28,7 @@ _PLAN_KEY = f"{OURS}/zarr.json"
 
 
 def open_store(out: str | os.PathLike[str] | Store) -> Store:
-    """Return the store of an output.
+    """Return the store of an output; nothing is written yet.
 
     Raises:
         OutputError: The path is taken by something else, or cannot be written.
@@ -38,14 +38,9 @@ def open_store(out: str | os.PathLike[str] | Store) -> Store:
     path = Path(out)
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path} exists and is a file; choose another place with out")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{path} cannot be created ({error.strerror}); choose with out"
-        ) from error
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise OutputError(f"{path} cannot be written to; choose another place with out")
+    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise OutputError(f"{there} cannot be written to; choose another place with out")
     return LocalStore(path)
 
 
@@ -55,6 +50,8 @@ def stored_plan(store: Store) -> dict[str, Any] | None:
     Raises:
         OutputError: The store holds something that this package did not write.
     """
+    if isinstance(store, LocalStore) and not store.root.exists():
+        return None  # to read it would create it
     found = sync(store.get(_PLAN_KEY, default_buffer_prototype()))
     if found is None:
         if not _is_empty(store):
@@ -86,7 +83,12 @@ def claim(store: Store, plan: dict[str, Any]) -> dict[str, Any]:
     """
     node = {"zarr_format": 3, "node_type": "group", "attributes": {"plan": plan}}
     text = json.dumps(node, indent=1, sort_keys=True).encode()
-    sync(store.set_if_not_exists(_PLAN_KEY, Buffer.from_bytes(text)))
+    try:
+        sync(store.set_if_not_exists(_PLAN_KEY, Buffer.from_bytes(text)))
+    except OSError as error:
+        raise OutputError(
+            f"{place(store)} cannot be written to ({error.strerror}); choose another place with out"
+        ) from error
     found = stored_plan(store)
     if found is None:
         raise OutputError(f"{place(store)} does not keep what is written to it")
@@ -97,7 +99,6 @@ def clear(store: Store) -> None:
     """Delete a mask that this package wrote."""
     if isinstance(store, LocalStore):
         shutil.rmtree(store.root)
-        store.root.mkdir()
     else:
         sync(store.clear())
 

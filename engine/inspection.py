@@ -1,0 +1,34 @@
+"""Measure a network as the settings say."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .backends import Network
+from .probe import Probe, probe
+from .settings import Settings
+
+
+def inspect(network: Network, settings: Settings, channels: int | None = None) -> Probe:
+    """Measure a network's geometry.
+
+    Args:
+        network: The network.
+        settings: Their ``tolerance`` and ``halo`` count.
+        channels: Input channels, for a network that does not say.
+
+    Raises:
+        ModelError: It is not a network from an image to a map of the same scale.
+    """
+    facts, rim = network.facts, settings.halo or 0
+
+    def logits(tiles: NDArray[np.float32]) -> NDArray[np.float32]:
+        found = network.logits(tiles)
+        if not rim or found.ndim != 4:
+            return found
+        # Whatever stands in a halo that the user states is not looked at.
+        inside = np.zeros_like(found)
+        inside[:, :, rim:-rim, rim:-rim] = found[:, :, rim:-rim, rim:-rim]
+        return inside
+
+    channels = facts.channels or channels or 1
+    return probe(logits, channels, facts.fixed, tolerance=settings.tolerance)
