@@ -16,6 +16,7 @@ from time import perf_counter
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
+
 from results_file import save
 
 TILE_PX = 256

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
+
 from results_file import save
 from tile_infer import predict_large
 from tile_infer.engine.backends.device import cpu_cores
