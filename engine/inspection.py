@@ -25,8 +25,8 @@ def inspect(network: Network, settings: Settings, channels: int | None = None) -
         found = network.logits(tiles)
         if not rim or found.ndim != 4:
             return found
-        # Whatever stands in a halo that the user states is not looked at.
-        inside = np.zeros_like(found)
+        # A network may leave anything in a halo that the user states.
+        inside = np.where(np.isfinite(found), found, 0)
         inside[:, :, rim:-rim, rim:-rim] = found[:, :, rim:-rim, rim:-rim]
         return inside
 

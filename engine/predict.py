@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from threading import Semaphore
 from time import perf_counter
@@ -13,7 +14,7 @@ from typing import Any
 from zarr.abc.store import Store
 from zarr.storage import MemoryStore
 
-from ..tiler.errors import OutputError, SettingError, TileInferWarning
+from ..tiler.errors import DeviceError, OutputError, SettingError, TileInferWarning
 from .backends import Network, open_network
 from .backends.base import Runner
 from .block import Worker
@@ -104,10 +105,9 @@ def _settle(
     stored = stored_plan(store)
     run = None
     if stored is None or overwrite:
-        plan = make_plan(source, network, settings)
+        plan, run = _prepared(source, network, settings)
         if isinstance(store, MemoryStore):
             _check_memory(plan, settings)
-        run = network.prepare(plan.recipe, plan.execution)
         if stored is not None:
             clear(store)
         stored = claim(store, plan.to_dict())
@@ -121,6 +121,19 @@ def _settle(
             "use overwrite to start again, or another place with out"
         )
     return plan, run
+
+
+def _prepared(source: Source, network: Network, settings: Settings) -> tuple[Plan, Runner]:
+    """Return a new plan and the network ready for it."""
+    plan = make_plan(source, network, settings)
+    try:
+        return plan, network.prepare(plan.recipe, plan.execution)
+    except DeviceError as error:
+        if plan.execution.device == "cpu" or settings.device not in (None, "auto"):
+            raise
+        plan = make_plan(source, network, replace(settings, device="cpu"))
+        plan = replace(plan, warnings=(*plan.warnings, f"running on the CPU: {error}"))
+        return plan, network.prepare(plan.recipe, plan.execution)
 
 
 def _differences(plan: Plan, source: Source, network: Network, settings: Settings) -> list[str]:

@@ -18,23 +18,23 @@ UNROLLED_CLASSES = 32
 
 
 class _Chain:
-    """Nodes appended one after the other, each with a fresh output name."""
+    """Nodes appended one after the other, each with an output name that only this chain gives."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self.graph = model.graph
+    def __init__(self, model: onnx.ModelProto, name: str) -> None:
+        self.graph, self.name = model.graph, f"tile_infer/{name}"
         self.nodes: list[onnx.NodeProto] = []
         self.constants = 0
 
     def add(self, kind: str, *inputs: str, output: str | None = None, **attributes: object) -> str:
         """Append a node; return the name of its output."""
-        name = output or f"tile_infer/{kind}_{len(self.nodes)}"
+        name = output or f"{self.name}/{kind}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
         return name
 
     def constant(self, value: object, dtype: object) -> str:
         """Add a constant; return its name."""
         self.constants += 1
-        name = f"tile_infer/constant_{id(self)}_{self.constants}"
+        name = f"{self.name}/constant_{self.constants}"
         array = np.asarray(value, dtype=np.dtype(dtype))  # type: ignore[call-overload]
         self.graph.initializer.append(numpy_helper.from_array(array, name))
         return name
@@ -44,7 +44,7 @@ def cut_to_logits(facts: GraphFacts) -> onnx.ModelProto:
     """Return the graph ending in float logits instead of labels or probabilities."""
     model = onnx.ModelProto()
     model.CopyFrom(facts.model)
-    chain = _Chain(model)
+    chain = _Chain(model, "end")
     logits = chain.add("Cast", facts.logits, output="tile_infer/logits", to=TensorProto.FLOAT)
     model.graph.node.extend(chain.nodes)
     _set_outputs(model, [(logits, TensorProto.FLOAT, 4)])
@@ -56,7 +56,7 @@ def with_shapes(facts: GraphFacts) -> tuple[onnx.ModelProto, list[onnx.NodeProto
     model = onnx.ModelProto()
     model.CopyFrom(facts.model)
     layers = [node for node in model.graph.node if node.op_type in LAYERS]
-    chain = _Chain(model)
+    chain = _Chain(model, "shapes")
     wanted = []
     for index, node in enumerate(layers):
         for tensor, end in ((node.input[0], "in"), (node.output[0], "out")):
@@ -80,7 +80,7 @@ def compose(facts: GraphFacts, recipe: Recipe) -> onnx.ModelProto:
     model = onnx.ModelProto()
     model.CopyFrom(facts.model)
     network = list(model.graph.node)
-    before, after = _Chain(model), _Chain(model)
+    before, after = _Chain(model, "before"), _Chain(model, "after")
 
     planar = before.add("Transpose", PIXELS, perm=[0, 3, 1, 2])
     tensor = before.add("Cast", planar, to=TensorProto.FLOAT)

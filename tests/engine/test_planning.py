@@ -1,0 +1,185 @@
+"""What is decided, is decided once, in the open, and survives JSON."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from tile_infer import Plan, SettingError, plan_prediction
+from tile_infer.engine import sizing
+from tile_infer.engine.networks.unet import UNet
+from tile_infer.engine.plan import network_summary
+
+
+def blank(*shape: int, dtype: str = "uint8") -> NDArray[np.generic]:
+    return np.zeros(shape, dtype)
+
+
+@pytest.fixture(scope="module")
+def unet() -> UNet:
+    torch.manual_seed(0)
+    return UNet(in_channels=1, classes=2, width=2)
+
+
+@pytest.fixture
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sizing, "cpu_cores", lambda: 2)
+
+
+def test_a_plan_survives_json(unet: UNet) -> None:
+    plan = plan_prediction(blank(700, 900), unet, channels=(0,), blend="hann", overlap=0.5)
+    again = Plan.from_dict(json.loads(json.dumps(plan.to_dict())))
+    assert again == plan
+    assert again.fingerprint == plan.fingerprint
+    assert replace(plan, batch=2).fingerprint != plan.fingerprint
+
+
+def test_a_plan_of_another_version_is_refused(unet: UNet) -> None:
+    plain = plan_prediction(blank(30, 30), unet).to_dict()
+    with pytest.raises(OSError, match="begun by another release"):
+        Plan.from_dict({**plain, "version": 0})
+
+
+def test_the_papers_network_is_planned_at_its_phase(unet: UNet) -> None:
+    plan = plan_prediction(blank(5000, 3000), unet, tile=(572, 1084))
+    assert plan.exact
+    assert plan.grid.core == (384, 896)
+    assert plan.recipe.crop == (0, 0)
+    assert plan.grid.tiles == 14 * 4
+    assert {value % 16 for value in plan.grid.core} == {0}
+    assert plan.redundancy == pytest.approx(1.4, abs=0.2)
+
+
+def test_a_small_image_takes_a_small_tile(unet: UNet) -> None:
+    plan = plan_prediction(blank(1, 17), unet)
+    assert plan.grid.tile == (204, 220)
+    assert plan.grid.blocks == plan.grid.tiles == 1
+
+
+def test_summary_keys_are_stable(unet: UNet) -> None:
+    plan = plan_prediction(blank(100, 200), unet)
+    summary, network = plan.summary(), network_summary(plan.network, plan.probe)
+    assert {
+        "tile", "core", "chunk", "block", "tiles", "blocks", "redundancy", "memory_bytes",
+        "output_bytes",
+    } <= set(summary)  # fmt: skip
+    assert {
+        "input", "output", "margin", "period", "step", "halo", "verdict", "bounded", "free_size",
+    } <= set(network)  # fmt: skip
+    assert summary["shape"] == [100, 200]
+    assert network["period"] == [16, 16]
+    assert network["margin"] == {"before": [92, 92], "after": [92, 92]}
+    json.dumps([summary, network])
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_less_memory_means_fewer_workers_and_smaller_blocks_and_then_a_refusal(unet: UNet) -> None:
+    image = blank(9000, 9000)
+    usual = plan_prediction(image, unet, memory=4 << 30)
+    assert (usual.workers, usual.grid.block) == (2, (2048, 2048))
+    assert usual.memory_bytes <= 4 << 30
+    tight = plan_prediction(image, unet, memory=usual.memory_bytes - 1)
+    assert tight.grid.block == (1024, 1024)
+    tighter = plan_prediction(image, unet, memory=tight.memory_bytes - 1)
+    assert tighter.workers == 1
+    assert tighter.memory_bytes < tight.memory_bytes
+    with pytest.raises(SettingError, match=r"needs .* MB of memory and may use 95.4 MB"):
+        plan_prediction(image, unet, memory=100_000_000)
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_an_image_of_few_blocks_has_small_ones_so_that_all_workers_are_busy(unet: UNet) -> None:
+    plan = plan_prediction(blank(2500, 2500), unet, memory=4 << 30)
+    assert (plan.workers, plan.execution.threads, plan.grid.blocks) == (2, 1, 9)
+    single = plan_prediction(blank(300, 300), unet, memory=4 << 30)
+    assert (single.workers, single.grid.blocks) == (1, 1)
+
+
+def test_memory_does_not_grow_with_the_image(unet: UNet) -> None:
+    large = plan_prediction(np.broadcast_to(np.uint8(0), (30000, 30000)), unet, memory=4 << 30)
+    larger = plan_prediction(np.broadcast_to(np.uint8(0), (90000, 90000)), unet, memory=4 << 30)
+    assert large.memory_bytes == larger.memory_bytes
+
+
+def test_channels_are_checked_against_image_and_network() -> None:
+    network = nn.Conv2d(3, 2, 3)
+    with pytest.raises(SettingError, match=r"has 1 channels .* takes 3; choose .* 0,0,0"):
+        plan_prediction(blank(50, 50), network)
+    with pytest.raises(SettingError, match=r"has 4 channels .* takes 3; choose .* 0,1,2"):
+        plan_prediction(blank(50, 50, 4), network)
+    with pytest.raises(SettingError, match="has channels 0 to 3"):
+        plan_prediction(blank(50, 50, 4), network, channels=(0, 1, 4))
+    with pytest.raises(SettingError, match="are 2, but the network takes 3"):
+        plan_prediction(blank(50, 50, 4), network, channels=(0, 1))
+    assert plan_prediction(blank(50, 50, 4), network, channels=(3, 1, 1)).channels == (3, 1, 1)
+
+
+def test_a_level_that_is_not_there_is_refused_with_those_that_are() -> None:
+    with pytest.raises(SettingError, match="level=1 is not in array; it has 0: 50 x 60"):
+        plan_prediction(blank(50, 60), nn.Conv2d(1, 2, 3), level=1)
+
+
+def test_a_halo_that_the_user_states_wins_and_costs_the_certificate() -> None:
+    network = nn.Conv2d(1, 2, 9, padding=4)
+    measured = plan_prediction(blank(99, 99), network)
+    assert measured.exact
+    assert measured.recipe.crop == (4, 4)
+    stated = plan_prediction(blank(99, 99), network, halo=7)
+    assert not stated.exact
+    assert stated.recipe.crop == (7, 7)
+    assert "measured were 4 + 4 px" in stated.warnings[0]
+
+
+def test_a_tolerance_buys_a_smaller_halo_and_costs_exactness() -> None:
+    network = nn.Conv2d(1, 2, 9, padding=4)
+    with torch.no_grad():
+        network.weight *= torch.tensor([1e-3] * 2 + [1.0] * 5 + [1e-3] * 2)
+        network.weight *= torch.tensor([1e-3] * 2 + [1.0] * 5 + [1e-3] * 2)[:, None]
+    plan = plan_prediction(blank(99, 99), network, tolerance=0.05)
+    assert plan.probe.geometry.y.halo_before == 2
+    assert not plan.exact
+    assert "off by 0.05 of the largest" in " ".join(plan.notes)
+
+
+def test_a_network_that_pools_its_whole_tile_is_blended_with_a_warning_that_says_so() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.InstanceNorm2d(4), nn.Conv2d(4, 2, 1))
+    plan = plan_prediction(blank(3000, 2000), network)
+    assert not plan.exact
+    assert plan.blend == "hann"
+    assert plan.probe.verdict == "unbounded"
+    (warning,) = plan.warnings
+    assert "every pixel of a tile influences every other" in warning
+    assert f"{plan.probe.disagreement:.2g} of the largest logit" in warning
+    assert plan.grid.core[0] * 2 == plan.grid.window[0]
+    smaller = plan_prediction(
+        blank(3000, 2000), network, tile=(96, 96), blend="hann", overlap=2 / 3
+    )
+    assert (smaller.grid.window, smaller.grid.core) == ((96, 96), (32, 32))
+
+
+def test_overlap_without_a_window_is_no_blend() -> None:
+    plan = plan_prediction(
+        blank(300, 300), nn.Conv2d(1, 2, 3), tile=(66, 66), blend="none", overlap=0.5
+    )
+    assert plan.grid.window == plan.grid.core == (32, 32)
+    assert plan.recipe.crop == (16, 16)
+    assert not plan.grid.blended
+    assert not plan.exact
+
+
+def test_what_has_no_meaning_is_refused() -> None:
+    with pytest.raises(SettingError, match="no meaning for 2 classes"):
+        plan_prediction(blank(50, 50), nn.Conv2d(1, 2, 3), threshold=0.3)
+    with pytest.raises(SettingError, match="output=logits has no meaning"):
+        plan_prediction(blank(50, 50), nn.Conv2d(1, 2, 3), blend="hann", output="logits")
+
+
+def test_names_of_classes_come_from_the_model_where_they_fit() -> None:
+    assert plan_prediction(blank(50, 50), nn.Conv2d(1, 3, 3)).class_names == (
+        "class 0", "class 1", "class 2",
+    )  # fmt: skip
+    assert len(plan_prediction(blank(50, 50), nn.Conv2d(1, 1, 3)).class_names) == 2
