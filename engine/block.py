@@ -55,8 +55,8 @@ def infer_block(worker: Worker, block: int) -> Record:
     where = f"block {block} (pixels {box.y.start}:{box.y.stop}, {box.x.start}:{box.x.stop})"
     try:
         pixels = _read(worker, box)
-    except TileInferError:
-        raise
+    except ImageError as error:  # names file and pixels already
+        raise ImageError(f"{error} (reading {where})") from error
     except Exception as error:
         raise ImageError(f"reading {plan.image.name}, {where}: {_cause(error)}") from error
     try:

@@ -88,6 +88,7 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
         output_bytes=_output_bytes(grid, recipe, settings),
         settings=settings.resolved(
             device=device,
+            axes=source.facts.axes,
             precision=execution.precision,
             level=level,
             channels=channels,

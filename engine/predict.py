@@ -19,6 +19,7 @@ from .backends import Network, open_network
 from .backends.base import Runner
 from .block import Worker
 from .memory import available_bytes, human
+from .naming import mask_name
 from .pipeline import Clock, Progress, run_blocks
 from .plan import Plan
 from .planning import make_plan
@@ -44,7 +45,7 @@ def predict(
     """Segment an image; see ``predict_large`` for the arguments."""
     begun = perf_counter()
     with ExitStack() as opened:
-        source = opened.enter_context(closing(open_source(image)))
+        source = opened.enter_context(closing(open_source(image, axes=settings.axes)))
         network = opened.enter_context(closing(open_network(model, settings.head)))
         store = open_store(_default_out(image, network) if out is None else out)
         plan, run = _settle(store, source, network, settings, overwrite)
@@ -90,7 +91,7 @@ def _default_out(image: Any, network: Network) -> Path | MemoryStore:
     """Return ``slide.unet.zarr`` beside ``slide.tif``; memory for an image that is no file."""
     if isinstance(image, str | os.PathLike):
         path = Path(image)
-        return path.with_name(f"{path.name.partition('.')[0]}.{network.facts.name}.zarr")
+        return path.with_name(mask_name(path, network.facts.name))
     return MemoryStore()
 
 
@@ -151,6 +152,8 @@ def _differences(plan: Plan, source: Source, network: Network, settings: Setting
 
 
 def _same_setting(name: str, value: object, before: object) -> bool:
+    if name == "axes":
+        return str(value).upper() == str(before).upper()
     if name == "device":  # the first run has resolved cuda to cuda:0
         return before == ("cuda:0" if value == "cuda" else value)
     if name == "head" and isinstance(value, str) and value.isdigit():

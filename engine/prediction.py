@@ -90,7 +90,7 @@ def build_report(
             }
             for label, (name, count) in enumerate(zip(plan.class_names, totals, strict=True))
         ],
-        "area_unit": None if area is None else f"{plan.image.unit} squared",
+        "area_unit": f"{plan.image.unit} squared" if area and plan.image.unit else None,
         "network": network_summary(plan.network, plan.probe),
         "plan": plan.summary(),
     }

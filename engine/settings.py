@@ -11,6 +11,7 @@ class Options(TypedDict, total=False):
 
     device: str | None
     precision: Literal["fp32", "tf32", "bf16", "fp16"] | None
+    axes: str | None
     level: int | None
     channels: tuple[int, ...] | None
     normalize: Literal["auto", "none", "unit", "zscore", "percentile", "imagenet"] | None
@@ -39,6 +40,9 @@ class Settings:
     """Where the network runs: auto, cpu, cuda or cuda:N [default: auto]."""
     precision: Literal["fp32", "tf32", "bf16", "fp16"] | None = None
     """Arithmetic of the network; fp32 means fp32 on a GPU too [default: fp32]."""
+    axes: str | None = None
+    """One letter per axis of an array that does not name them, e.g. CYX [default: told by their
+    lengths]."""
     level: int | None = None
     """Resolution of a pyramidal image to work on, 0 being the full one [default: 0]."""
     channels: tuple[int, ...] | None = None

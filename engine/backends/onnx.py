@@ -11,6 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from ...tiler.errors import DeviceError, ModelError
+from ..naming import readable
 from .base import Execution, Layer, NetworkFacts, Output, Recipe, Runner
 from .compose import LABELS, PIXELS, SCORES, compose, cut_to_logits, with_shapes
 from .device import cuda_index
@@ -25,7 +26,7 @@ class OnnxNetwork:
         batch, channels, height, width = self.graph.shape
         metadata = self.graph.metadata
         self._facts = NetworkFacts(
-            name=path.stem,
+            name=readable(path.stem),
             sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
             backend="onnx",
             channels=channels,

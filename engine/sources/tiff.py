@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ...tiler.box import Box
 from ...tiler.errors import ImageError, SettingError
+from ..naming import readable
 from .base import ImageFacts, Level
 from .identity import content_identity, file_samples
 from .pixel_type import native_dtype
@@ -95,7 +96,7 @@ class TiffSource:
             self._levels.append(self._pages(tiff, level, number, channels))
         pixel_size = tiff_pixel_size(tiff, series.keyframe)
         self._facts = ImageFacts(
-            name=self._path.name,
+            name=readable(self._path.name),
             dtype=self._dtype.name,
             channels=channels,
             axes=kept_axes,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ...tiler.box import Box
 from ...tiler.errors import ImageError
+from ..naming import readable
 from .axes import AxisOrder, guessed_axes, named_axes
 from .base import ImageFacts, Level
 from .identity import content_identity, evenly
@@ -65,7 +66,7 @@ class ZarrSource:
                 )
         sizes = [_pixel_size(order, scale, units) for scale in scales]
         self._facts = ImageFacts(
-            name=Path(self._where).name,
+            name=readable(Path(self._where).name),
             dtype=self._dtype.name,
             channels=order.channels,
             axes=order.axes,

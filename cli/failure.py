@@ -1,0 +1,52 @@
+"""What an exception means to the user: one line and an exit code."""
+
+import re
+from typing import NamedTuple
+
+from cyclopts import CycloptsError, MissingArgumentError
+
+from ..tiler.errors import SettingError, TileInferError
+from .wording import as_options
+
+FAILED, WRONG_USAGE = 1, 2
+
+_REQUIRES = re.compile(r"^.*?parameter (\S+) requires an argument", re.IGNORECASE)
+
+
+class Failure(NamedTuple):
+    """How a command ended."""
+
+    text: str
+    exit_code: int
+    internal: bool = False
+    """Whether this is a mistake in the program."""
+
+
+def explain(error: Exception) -> Failure:
+    """Return what to tell the user about an exception."""
+    match error:
+        case MissingArgumentError():
+            text = _REQUIRES.sub(r"\1 is missing", _one_line(error))
+            return Failure(f"{text} See tile-infer --help.", WRONG_USAGE)
+        case CycloptsError():
+            return Failure(f"{_one_line(error)} See tile-infer --help.", WRONG_USAGE)
+        case SettingError():
+            return Failure(as_options(str(error)), WRONG_USAGE)
+        case TileInferError():
+            return Failure(as_options(str(error)), FAILED)
+        case MemoryError():
+            return Failure("not enough memory; lower --memory, --workers or --tile", FAILED)
+        case OSError(strerror=str(cause), filename=str(name)):
+            return Failure(f"{name}: {cause}", FAILED)
+        case OSError(strerror=str(cause)):
+            return Failure(cause, FAILED)
+        case _:
+            text = f"{type(error).__name__}: {error}".rstrip(": ")
+            return Failure(
+                f"internal error: {text} (run again with --verbose to see where)", FAILED, True
+            )
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if text.endswith((".", "?")) else f"{text}."

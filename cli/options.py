@@ -1,0 +1,168 @@
+"""The options of a prediction as they are typed."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal, TypeVar
+
+from cyclopts import Group, Parameter, Token
+
+from ..engine.settings import Settings
+
+T = TypeVar("T")
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+IMAGE = Group("Image", sort_key=2)
+RESULT = Group("Result", sort_key=3)
+TILING = Group("Tiling", sort_key=4)
+MACHINE = Group("Machine", sort_key=5)
+
+
+def bytes_of(text: str) -> int:
+    """Return a number of bytes: ``4GB``, ``512M``, ``1.5 GiB`` or plain ``1000000``.
+
+    Raises:
+        ValueError: It is none.
+
+    >>> bytes_of("4GB")
+    4294967296
+    """
+    found = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([kmgt]?)(?:i?b)?", text.strip(), re.IGNORECASE)
+    if not found:
+        raise ValueError(f"{text!r} is no size; write it like 4GB or 512MB")
+    return int(float(found[1]) * _UNITS[found[2].lower()])
+
+
+def tile_of(text: str) -> tuple[int, int]:
+    """Return height and width of a tile: ``572``, or ``572x640``.
+
+    Raises:
+        ValueError: It is neither.
+
+    >>> tile_of("572")
+    (572, 572)
+    """
+    found = re.fullmatch(r"(\d+)(?:x(\d+))?", text.strip(), re.IGNORECASE)
+    if not found:
+        raise ValueError(f"{text!r} is no tile size; write 572, or 572x640 for height x width")
+    return int(found[1]), int(found[2] or found[1])
+
+
+def integers_of(text: str) -> tuple[int, ...]:
+    """Return ``0,1,2`` as integers.
+
+    Raises:
+        ValueError: Something between the commas is none.
+    """
+    return _list_of(text, int, "0,1,2")
+
+
+def numbers_of(text: str) -> tuple[float, ...]:
+    """Return ``0.5,0.5,0.5`` as numbers.
+
+    Raises:
+        ValueError: Something between the commas is none.
+    """
+    return _list_of(text, float, "0.5,0.5,0.5")
+
+
+def device_of(text: str) -> str:
+    """Return the name of a device.
+
+    Raises:
+        ValueError: There is no such kind of device.
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
+        raise ValueError(f"{text!r} is no device; use auto, cpu, cuda or cuda:N")
+    return text
+
+
+def _list_of(text: str, kind: Callable[[str], T], example: str) -> tuple[T, ...]:
+    try:
+        return tuple(kind(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"{text!r} is no list; write numbers like {example}") from None
+
+
+def _typed(parse: Callable[[str], Any], metavar: str, group: Group) -> Parameter:
+    def convert(_: Any, tokens: Sequence[Token]) -> Any:
+        return parse(tokens[0].value)
+
+    return Parameter(converter=convert, n_tokens=1, metavar=metavar, group=group)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What ``Settings`` has, one field for each of its fields, in the words of the command line."""
+
+    axes: Annotated[str | None, Parameter(metavar="YXC", group=IMAGE)] = None
+    """One letter per axis of a Zarr array that does not name them [default: told by their
+    lengths]."""
+    level: Annotated[int | None, Parameter(metavar="N", group=IMAGE)] = None
+    """Resolution of a pyramidal image to work on, 0 being the full one [default: 0]."""
+    channels: Annotated[tuple[int, ...] | None, _typed(integers_of, "N,N,...", IMAGE)] = None
+    """Channels of the image to give to the network, in this order [default: all]."""
+    normalize: Annotated[
+        Literal["auto", "none", "unit", "zscore", "percentile", "imagenet"] | None,
+        Parameter(group=IMAGE),
+    ] = None
+    """How pixels are scaled: by the largest value of their type (unit), by the image's mean and
+    deviation (zscore), by its percentiles, or by ImageNet's constants [default: what the model
+    says, else unit for integers and none for floats]."""
+    mean: Annotated[tuple[float, ...] | None, _typed(numbers_of, "X,X,...", IMAGE)] = None
+    """Mean of each channel in units of 0 to 1; replaces --normalize."""
+    std: Annotated[tuple[float, ...] | None, _typed(numbers_of, "X,X,...", IMAGE)] = None
+    """Standard deviation of each channel in units of 0 to 1."""
+
+    output: Annotated[
+        Literal["labels", "probabilities", "logits"] | None, Parameter(group=RESULT)
+    ] = None
+    """What is stored: labels, or probabilities (float16) or logits (float32) as well
+    [default: labels]."""
+    activation: Annotated[
+        Literal["auto", "none", "sigmoid", "softmax"] | None, Parameter(group=RESULT)
+    ] = None
+    """What turns the network's output into probabilities [default: softmax for two or more
+    channels, sigmoid for one]."""
+    threshold: Annotated[float | None, Parameter(metavar="P", group=RESULT)] = None
+    """Probability above which a network of one channel says 1 [default: 0.5]."""
+    head: Annotated[str | None, Parameter(metavar="NAME", group=RESULT)] = None
+    """Name or index of the network's output, where it has several."""
+
+    tile: Annotated[tuple[int, int] | None, _typed(tile_of, "HxW", TILING)] = None
+    """Height and width of a tile in pixels, or one number for both, for a network that takes
+    several sizes."""
+    halo: Annotated[int | None, Parameter(metavar="PX", group=TILING)] = None
+    """Pixels to crop from each side of a tile's output, instead of the measured halo."""
+    tolerance: Annotated[float | None, Parameter(metavar="X", group=TILING)] = None
+    """Error of the logits, as a share of the largest, to put up with for a smaller halo."""
+    blend: Annotated[Literal["hann", "gaussian", "none"] | None, Parameter(group=TILING)] = None
+    """Weight of overlapping tiles; none keeps the middle of each [default: hann where the network
+    cannot be tiled exactly]."""
+    overlap: Annotated[float | None, Parameter(metavar="X", group=TILING)] = None
+    """Share of a tile's output that overlaps its neighbour's [default: 0.5 when blending]."""
+
+    device: Annotated[str | None, _typed(device_of, "NAME", MACHINE)] = None
+    """Where the network runs: auto, cpu, cuda or cuda:N [default: auto]."""
+    precision: Annotated[
+        Literal["fp32", "tf32", "bf16", "fp16"] | None, Parameter(group=MACHINE)
+    ] = None
+    """Arithmetic of the network; fp32 means fp32 on a GPU too [default: fp32]."""
+    batch_size: Annotated[int | None, Parameter(metavar="N", group=MACHINE)] = None
+    """Tiles per run of the network."""
+    workers: Annotated[int | None, Parameter(metavar="N", group=MACHINE)] = None
+    """Blocks that are computed at the same time [default: one per core, or two on a GPU]."""
+    memory: Annotated[int | None, _typed(bytes_of, "SIZE", MACHINE)] = None
+    """Host memory that the run may use, e.g. 4GB [default: half of what is free]."""
+    device_memory: Annotated[int | None, _typed(bytes_of, "SIZE", MACHINE)] = None
+    """GPU memory that the run may use, e.g. 16GB [default: 80 % of what is free]."""
+
+    def settings(self) -> Settings:
+        """Return what the engine takes.
+
+        Raises:
+            SettingError: The options contradict each other, or a value is out of range.
+        """
+        return Settings(**{field.name: getattr(self, field.name) for field in fields(self)})

@@ -1,0 +1,64 @@
+"""Where the masks of one command go."""
+
+from pathlib import Path
+
+from ..engine.naming import mask_name
+from ..tiler.errors import OutputError, SettingError
+
+
+def mask_paths(images: tuple[Path, ...], model: Path, out: Path | None) -> list[Path | None]:
+    """Return the folder of each image's mask; ``None`` leaves it to the engine.
+
+    Args:
+        images: One or more.
+        model: The network.
+        out: For one image the mask, for several the folder that the masks go into.
+
+    Raises:
+        SettingError: Two images would share a mask, or ``out`` is no folder for several.
+        OutputError: ``out`` cannot be made.
+    """
+    if len(images) == 1:
+        return [out]
+    names = [mask_name(image, model.stem) for image in images]
+    paths = [(out or image.parent) / name for image, name in zip(images, names, strict=True)]
+    seen: dict[Path, Path] = {}
+    for image, path in zip(images, paths, strict=True):
+        other = seen.setdefault(path.resolve(), image)
+        if other is not image:
+            raise SettingError(
+                f"{other} and {image} would both go to {path}; run them one by one, each with out"
+            )
+    if out is not None:
+        _make_folder(out)
+    return [*paths]
+
+
+def _make_folder(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise SettingError(f"out={out} is a file; for several images it is a folder of masks")
+    if (out / "zarr.json").exists():
+        raise SettingError(f"out={out} is a mask; for several images it is a folder of masks")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{out} cannot be created ({error.strerror}); choose another place with out"
+        ) from error
+
+
+def check_file(option: str, path: Path | None, suffix: str) -> None:
+    """Refuse a file that could not be written in the end, before hours of work.
+
+    Raises:
+        SettingError: It has another suffix, is a folder, or lies in a folder that does not exist.
+    """
+    if path is None:
+        return
+    if path.suffix.lower() != suffix:
+        raise SettingError(
+            f"{option} {path}: the file is a {suffix[1:].upper()}; end it in {suffix}"
+        )
+    if path.is_dir() or not path.parent.is_dir():
+        what = "is a folder" if path.is_dir() else f"lies in {path.parent}, which does not exist"
+        raise SettingError(f"{option} {path} {what}; choose another place")

@@ -1,0 +1,51 @@
+"""`tile-infer plan`: how an image would be segmented."""
+
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from ..engine.backends import open_network
+from ..engine.planning import make_plan
+from ..engine.sources import open_source
+from .options import Options
+from .segment import NO_OPTIONS
+from .summary import plan_lines
+from .terminal import Terminal
+
+
+def plan(
+    image: Path,
+    /,
+    *,
+    model: Path,
+    json: bool = False,
+    options: Options = NO_OPTIONS,
+    terminal: Annotated[Terminal, Parameter(parse=False)],
+) -> int:
+    """Show how an image would be segmented, without running it.
+
+    Args:
+        image: Image to plan for.
+        model: The network, an ONNX file.
+        json: Print JSON.
+        options: How to do it.
+        terminal: Where to print.
+    """
+    settings = options.settings()
+    with (
+        closing(open_source(image, axes=settings.axes)) as source,
+        closing(open_network(model, settings.head)) as network,
+    ):
+        made = make_plan(source, network, settings)
+    for warning in made.warnings:
+        terminal.warning(warning)
+    for note in made.notes:
+        terminal.note(note)
+    if json:
+        terminal.json(made.summary())
+        return 0
+    for line in plan_lines(made):
+        terminal.print(line)
+    return 0

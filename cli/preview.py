@@ -1,0 +1,142 @@
+"""A small picture of image and mask, made block by block."""
+
+from collections.abc import Iterator
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from ..engine.sources import Source
+from ..engine.sources.base import Level
+from ..tiler.box import Box
+from .palette import class_colours
+
+LIMIT_PX = 2048
+"""Longest side of a preview."""
+
+MASK_OPACITY = 0.6
+
+_READ_PX = 1024
+
+
+def preview(source: Source, group: zarr.Group, classes: int, level: int) -> NDArray[np.uint8]:
+    """Return image and mask overlaid, ``(y, x, 3)``, at most ``LIMIT_PX`` long.
+
+    Args:
+        source: The image.
+        group: The mask's group, as of a prediction.
+        classes: Number of classes.
+        level: Resolution of the image that was segmented.
+    """
+    shape = preview_shape(source.facts.levels[level].shape)
+    return overlay(shrunk_image(source, shape), shrunk_mask(group, shape), classes)
+
+
+def preview_shape(shape: tuple[int, int]) -> tuple[int, int]:
+    """Return the size of the preview of an image; a small image keeps its own.
+
+    >>> preview_shape((8192, 4096))
+    (2048, 1024)
+    """
+    factor = max(1.0, max(shape) / LIMIT_PX)
+    return max(1, round(shape[0] / factor)), max(1, round(shape[1] / factor))
+
+
+def overlay(
+    image: NDArray[np.uint8], labels: NDArray[np.generic], classes: int
+) -> NDArray[np.uint8]:
+    """Return the image ``(y, x, 3)`` with every label but 0 tinted in its colour."""
+    tint = class_colours(classes)[labels]
+    mixed = image + MASK_OPACITY * (tint.astype(np.float32) - image)
+    return np.where((labels != 0)[..., None], np.rint(mixed).astype(np.uint8), image)
+
+
+def shrunk_image(source: Source, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return the image as colours ``(y, x, 3)`` of the given size, each pixel the mean of its area.
+
+    It is read from the coarsest resolution that is not smaller, every pixel once.
+    """
+    number, level = _level_for(source.facts.levels, shape)
+    channels = (0, 1, 2) if source.facts.channels >= 3 else (0,)
+    total = np.zeros((*shape, len(channels)), np.float32)
+    for box in _boxes(level):
+        pixels = np.nan_to_num(
+            source.read(number, box, channels).astype(np.float32), posinf=0, neginf=0
+        )
+        (first_y, starts_y), (first_x, starts_x) = (
+            _bins(side.start, side.stop, long, short)
+            for side, long, short in zip(box, level.shape, shape, strict=True)
+        )
+        sums = np.add.reduceat(np.add.reduceat(pixels, starts_y, axis=0), starts_x, axis=1)
+        total[first_y : first_y + len(starts_y), first_x : first_x + len(starts_x)] += sums
+    rows, columns = (
+        np.diff(_edges(long, short)) for long, short in zip(level.shape, shape, strict=True)
+    )
+    mean = total / (rows[:, None, None] * columns[None, :, None])
+    if source.facts.dtype != "uint8":
+        low, high = np.percentile(mean, (1, 99))
+        mean = (mean - low) * (255 / max(high - low, 1e-12))
+    colours = np.rint(mean.clip(0, 255)).astype(np.uint8)
+    return np.broadcast_to(colours, (*shape, 3)).copy()
+
+
+def shrunk_mask(group: zarr.Group, shape: tuple[int, int]) -> NDArray[np.generic]:
+    """Return the labels ``(y, x)`` at the given size, from the mask's own lower resolutions."""
+    arrays = [array for name, array in sorted(group.arrays()) if name.isdigit()]
+    array = next(
+        array
+        for array in sorted(arrays, key=lambda array: array.shape[0] * array.shape[1])
+        if array.shape[0] >= shape[0] and array.shape[1] >= shape[1]
+    )
+    rows, columns = (
+        ((2 * np.arange(short) + 1) * long) // (2 * short)
+        for long, short in zip(array.shape, shape, strict=True)
+    )
+    labels: NDArray[np.generic] = np.asarray(array[:])[np.ix_(rows, columns)]
+    return labels
+
+
+def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Write colours ``(y, x, 3)``."""
+    import imagecodecs
+
+    path.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(picture), level=6))
+
+
+def _level_for(levels: tuple[Level, ...], shape: tuple[int, int]) -> tuple[int, Level]:
+    return min(
+        (
+            (number, level)
+            for number, level in enumerate(levels)
+            if level.shape[0] >= shape[0] and level.shape[1] >= shape[1]
+        ),
+        key=lambda entry: entry[1].shape[0] * entry[1].shape[1],
+    )
+
+
+def _boxes(level: Level) -> Iterator[Box]:
+    """Yield rectangles that cover the level, of whole segments and about a megapixel or two."""
+    height, width = level.shape
+    segment_y, segment_x = level.segment or (1, 1)
+    step_x = min(width, ceil(_READ_PX / segment_x) * segment_x)
+    rows = max(1, _READ_PX * _READ_PX // step_x)
+    # A segment larger than that is kept by the source while its rows are read in turn.
+    step_y = ceil(rows / segment_y) * segment_y if segment_y <= rows else rows
+    for y in range(0, height, step_y):
+        for x in range(0, width, step_x):
+            yield Box.of(y, min(y + step_y, height), x, min(x + step_x, width))
+
+
+def _edges(long: int, short: int) -> NDArray[np.int64]:
+    """Return where each of ``short`` pixels begins among ``long``, and the end."""
+    return -(-np.arange(short + 1, dtype=np.int64) * long // short)
+
+
+def _bins(start: int, stop: int, long: int, short: int) -> tuple[int, NDArray[np.int64]]:
+    """Return the first small pixel that ``[start, stop)`` reaches, and where each begins in it."""
+    edges = _edges(long, short)
+    first = int(np.searchsorted(edges, start, side="right")) - 1
+    last = int(np.searchsorted(edges, stop, side="left"))
+    return first, np.maximum(edges[first:last] - start, 0)

@@ -1,0 +1,153 @@
+"""What a user reads of a report, a plan and a network."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.table import Table
+
+from ..engine.memory import human
+from ..engine.plan import Plan
+
+_VERDICTS = {
+    "bounded": "can be tiled exactly",
+    "does_not_fit": "sees further than its tile reaches: tiles are blended",
+    "unbounded": "every pixel of a tile influences every other: tiles are blended",
+    "position_dependent": "depends on the place in the tile: tiles are blended",
+}
+
+# Unit as OME spells it: the sign, and the next larger unit with its size in this one.
+_UNITS = {
+    "nanometer": ("nm", "um", 1e3),
+    "micrometer": ("um", "mm", 1e3),
+    "millimeter": ("mm", "cm", 1e1),
+    "meter": ("m", "km", 1e3),
+}
+
+
+def run_lines(report: dict[str, Any], plan: Plan) -> list[str]:
+    """Return what to say of a finished mask."""
+    height, width = report["shape"]
+    head, speed = report["mask"], report["megapixels_per_second"]
+    if report["blocks_run"]:
+        time = f"{report['seconds']:.1f} s, {speed:.2f} MPix/s"
+    else:
+        time = "already complete"
+    made = f"exact, {plan.redundancy:.2f} x the work of one whole pass"
+    if plan.blend:
+        made = f"blended ({plan.blend}): depends on the tile's size"
+    elif not plan.exact:
+        made = "not certified to be exact"
+    facts = {
+        "size": f"{height} x {width} px (height x width)",
+        "time": time,
+        "network": f"{plan.network.name}, {report['backend']} on {report['device']}, "
+        f"{report['precision']}",
+        "mask": made,
+    }
+    return [head, *columns([*facts.items(), *_shares(report)])]
+
+
+def _shares(report: dict[str, Any]) -> list[tuple[str, str]]:
+    unit = (report["area_unit"] or "").removesuffix(" squared")
+    shares = []
+    for entry in report["classes"]:
+        text = f"{100 * entry['share']:.2f} %"
+        if entry["area"] is not None:
+            text += f"  {area_text(entry['area'], unit)}"
+        shares.append((entry["name"], text))
+    return shares
+
+
+def area_text(area: float, unit: str) -> str:
+    """Return an area in a unit that suits its size.
+
+    >>> area_text(2_500_000, "micrometer")
+    '2.5 mm2'
+    >>> area_text(2_500, "micrometer")
+    '2500 um2'
+    """
+    sign, larger, factor = _UNITS.get(unit, (unit, "", 0.0))
+    if factor and area >= 0.01 * factor**2:
+        sign, area = larger, area / factor**2
+    number = f"{area:.0f}" if area >= 1000 else f"{area:.4g}"
+    return (
+        f"{number} {sign}2" if sign in {"nm", "um", "mm", "cm", "m", "km"} else f"{number} {sign}^2"
+    )
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """Return what to say of a plan."""
+    grid = plan.grid
+    pixel = plan.image.levels[plan.level]
+    facts = {
+        "image": f"{plan.image.name}, {_size(grid.shape)} px, {plan.image.channels} x "
+        f"{plan.image.dtype} ({plan.image.axes})",
+        "level": f"{plan.level} of {len(plan.image.levels)}"
+        + (f", {_size(pixel.pixel_size)} {plan.image.unit or ''}/px" if pixel.pixel_size else ""),
+        "channels": ", ".join(map(str, plan.channels)),
+        "network": f"{plan.network.name}, {plan.network.backend} on {plan.execution.device}, "
+        f"{plan.execution.precision}",
+        "mask": "exact" if plan.exact else "blended" if plan.blend else "not certified",
+        "tile": f"{_size(grid.tile)} px, of which {_size(grid.core)} are kept",
+        "tiles": f"{grid.tiles}, {plan.batch} per run",
+        "block": f"{_size(grid.block)} px",
+        "blocks": f"{grid.blocks}, {plan.workers} at the same time",
+        "chunk": f"{_size(grid.chunk)} px",
+        "work": f"{plan.redundancy:.2f} x that of one whole pass",
+        "memory": f"{human(plan.memory_bytes)} at most",
+        "output": f"{human(plan.output_bytes)} before compression",
+    }
+    return columns(facts.items())
+
+
+def network_lines(network: dict[str, Any]) -> list[str]:
+    """Return what to say of a network, besides its sizes."""
+    batch, channels, height, width = ("any" if n is None else n for n in network["input"])
+    facts = {
+        "network": f"{network['name']} ({network['backend']})",
+        "verdict": f"{network['verdict']}: {_VERDICTS[network['verdict']]}",
+        "input": f"{batch} x {channels} x {height} x {width} (batch x channel x height x width)",
+        "classes": ", ".join(network["class_names"]) or str(network["output"][1]),
+        "output": network["head"],
+    }
+    if network["ends_in"] != "none":
+        facts["output"] += f", ends in {network['ends_in']}"
+    if not network["bounded"]:
+        facts["disagreement"] = (
+            f"{network['disagreement']:.2g} of the largest logit, in the middle of two tiles"
+        )
+    return columns(facts.items())
+
+
+def network_table(network: dict[str, Any]) -> Table:
+    """Return a network's sizes in pixels."""
+    table = Table("px", "height", "width", box=None, header_style="bold", pad_edge=False)
+    rows: dict[str, tuple[list[int], list[int] | None]] = {
+        "tile" if not network["free_size"] else "smallest tile": (network["tile"], None),
+        "step": (network["step"], None),
+        "period": (network["period"], None),
+        "output": (network["output"][2:], None),
+        "margin": (network["margin"]["before"], network["margin"]["after"]),
+        "halo": (network["halo"]["before"], network["halo"]["after"]),
+    }
+    if not network["free_size"]:
+        del rows["step"]
+    for name, (before, after) in rows.items():
+        cells = [str(n) for n in before]
+        if after is not None:
+            cells = [f"{a} + {b}" for a, b in zip(before, after, strict=True)]
+        table.add_row(name, *cells)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    return table
+
+
+def _size(size: tuple[float, float]) -> str:
+    return f"{size[0]:g} x {size[1]:g}" if isinstance(size[0], float) else f"{size[0]} x {size[1]}"
+
+
+def columns(facts: Iterable[tuple[str, str]]) -> list[str]:
+    """Return names and values as indented lines, the values below each other."""
+    facts = list(facts)
+    width = max(10, *(len(name) for name, _ in facts))
+    return [f"  {name:<{width}}  {value}" for name, value in facts]

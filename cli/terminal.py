@@ -1,0 +1,90 @@
+"""Where messages go: results to stdout, everything else to stderr."""
+
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
+from typing import Any, TextIO
+
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from ..tiler.errors import TileInferWarning
+from .wording import as_options
+
+
+class Terminal:
+    """What a command prints with."""
+
+    def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
+        self.quiet, self.verbose = quiet, verbose
+        # Without markup, so that brackets in a file name stay brackets.
+        self.stdout = Console(markup=False, highlight=False, emoji=False)
+        self.stderr = Console(stderr=True, markup=False, highlight=False, emoji=False)
+        for stream in (sys.stdout, sys.stderr):  # a file name need not be valid Unicode
+            if isinstance(stream, TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+
+    def print(self, text: RenderableType = "") -> None:
+        """Print a result, unless quiet."""
+        if not self.quiet:
+            self.stdout.print(text, soft_wrap=isinstance(text, str))
+
+    def json(self, value: dict[str, Any]) -> None:
+        """Print a result for programs, quiet or not."""
+        print(json.dumps(value, indent=2))
+
+    def note(self, text: str) -> None:
+        """Say what was assumed, unless quiet."""
+        if not self.quiet:
+            self.say("note", as_options(text), "cyan")
+
+    def warning(self, text: str) -> None:
+        """Say what the user should know."""
+        self.say("warning", as_options(text), "yellow")
+
+    def error(self, text: str) -> None:
+        """Say what went wrong."""
+        self.say("error", text, "bold red")
+
+    def traceback(self) -> None:
+        """Show where the exception being handled comes from."""
+        self.stderr.print_exception()
+
+    def say(self, kind: str, text: str, style: str = "") -> None:
+        """Print ``kind: text`` as one line on stderr."""
+        line = Text.assemble((f"{kind}:", style), " ", " ".join(text.splitlines()))
+        self.stderr.print(line, soft_wrap=True)
+
+    @contextmanager
+    def in_charge(self) -> Iterator[None]:
+        """Show our warnings as lines of ours; silence other libraries, unless verbose."""
+        handler: logging.Handler = logging.NullHandler()
+        if self.verbose:
+            handler = logging.StreamHandler()
+            handler.setLevel(logging.WARNING)
+        root = logging.getLogger()
+        root.addHandler(handler)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("default" if self.verbose else "ignore")
+                warnings.simplefilter("always", TileInferWarning)
+                warnings.showwarning = self._show_warning
+                yield
+        finally:
+            root.removeHandler(handler)
+
+    def _show_warning(
+        self,
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        ours = issubclass(category, TileInferWarning)
+        self.warning(str(message) if ours else f"{filename}:{lineno}: {message}")

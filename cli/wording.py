@@ -1,0 +1,26 @@
+"""The engine's messages in the words of the command line."""
+
+import re
+from dataclasses import fields
+
+from ..engine.settings import Settings
+
+_NAMES = "|".join([*(field.name for field in fields(Settings)), "out", "overwrite"])
+_ASSIGNED = re.compile(rf"(?<![\w./-])({_NAMES})=(?=\S)")
+_MENTIONED = re.compile(rf"\b((?:use|with|give|choose|say) )({_NAMES})\b(?![=./])")
+
+
+def as_options(text: str) -> str:
+    """Return a message with its settings spelt as options.
+
+    >>> as_options("batch_size=0 is not possible; use 1 or more")
+    '--batch-size 0 is not possible; use 1 or more'
+    >>> as_options("/data is a file; choose another place with out")
+    '/data is a file; choose another place with --out'
+    """
+    text = _ASSIGNED.sub(lambda found: f"{_option(found[1])} ", text)
+    return _MENTIONED.sub(lambda found: f"{found[1]}{_option(found[2])}", text)
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
