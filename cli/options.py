@@ -153,11 +153,11 @@ class Options:
     batch_size: Annotated[int | None, Parameter(metavar="N", group=MACHINE)] = None
     """Tiles per run of the network."""
     workers: Annotated[int | None, Parameter(metavar="N", group=MACHINE)] = None
-    """Blocks that are computed at the same time [default: one per core, or two on a GPU]."""
+    """Blocks that are computed at the same time [default: one per core, two on a GPU]."""
     memory: Annotated[int | None, _typed(bytes_of, "SIZE", MACHINE)] = None
     """Host memory that the run may use, e.g. 4GB [default: half of what is free]."""
     device_memory: Annotated[int | None, _typed(bytes_of, "SIZE", MACHINE)] = None
-    """GPU memory that the run may use, e.g. 16GB [default: 80 % of what is free]."""
+    """GPU memory by which the batch is chosen, e.g. 16GB [default: 8GB]."""
 
     def settings(self) -> Settings:
         """Return what the engine takes.

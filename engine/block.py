@@ -8,7 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..tiler.box import Box
-from ..tiler.errors import ImageError, ModelError, NumericError, OutputError, TileInferError
+from ..tiler.errors import (
+    ImageError,
+    ModelError,
+    NumericError,
+    OutputError,
+    TileInferError,
+    first_line,
+)
 from ..tiler.mirror import extend
 from ..tiler.window import partition_of_unity
 from .backends.base import Output, Runner
@@ -80,9 +87,7 @@ def infer_block(worker: Worker, block: int) -> Record:
 
 
 def _cause(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
 
 
 def _read(worker: Worker, box: Box) -> NDArray[np.generic]:

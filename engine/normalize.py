@@ -1,25 +1,20 @@
 """Constants that bring raw pixels to what the network expects, the same for every tile."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..tiler.box import Box
-from ..tiler.errors import ImageError, SettingError
+from ..tiler.errors import SettingError
 from .backends.base import NetworkFacts
 from .settings import Settings
 from .sources import Source
+from .statistics import mean_and_deviation, percentiles, sampled_range
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-STRIDE_PX = 2048
-"""Side of the squares in which statistics are gathered."""
-
-SAMPLES = 8
-"""Squares per axis that are looked at to see which range an image uses."""
+GLARING = 16
+"""Floats above this are no numbers from 0 to 1, nor standardised ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +64,11 @@ def resolve_normalization(
     if assumed:
         mode = "none" if full == 1 else "unit"
         who = "assumed; say normalize otherwise"
+    warning = _strange_range(source, level, channels, full) if assumed else None
     if mode == "none":
-        return Normalization("none", (0.0,) * count, (1.0,) * count, f"pixels as they are ({who})")
+        note = f"pixels as they are ({who})"
+        return Normalization("none", (0.0,) * count, (1.0,) * count, note, warning)
     if mode == "unit":
-        warning = _unused_range(source, level, channels, full) if assumed else None
         note = f"{dtype} divided by {full:g} ({who})"
         return Normalization("unit", (0.0,) * count, (1 / full,) * count, note, warning)
     if mode == "imagenet":
@@ -80,10 +76,11 @@ def resolve_normalization(
             "imagenet", IMAGENET_MEAN, IMAGENET_STD, full, count, f"ImageNet's mean and std ({who})"
         )
     if mode == "zscore":
-        offset, scale = _mean_and_scale(source, level, channels)
-        return Normalization("zscore", offset, scale, f"mean 0, deviation 1 over the image ({who})")
+        mean, std = mean_and_deviation(source, level, channels)
+        scale = tuple(1 / value if value > 0 else 1.0 for value in std)
+        return Normalization("zscore", mean, scale, f"mean 0, deviation 1 over the image ({who})")
     if mode == "percentile":
-        low, high = _percentiles(source, level, channels, (1.0, 99.8))
+        low, high = percentiles(source, level, channels, (1.0, 99.8))
         scales = tuple(1 / (h - lo) if h > lo else 1.0 for lo, h in zip(low, high, strict=True))
         return Normalization(
             "percentile", low, scales, f"percentiles 1 and 99.8 to 0 and 1 ({who})"
@@ -110,96 +107,23 @@ def _constants(
     return Normalization(mode, tuple(value * full for value in mean), scale, note)
 
 
-def _squares(
-    source: Source, level: int, channels: tuple[int, ...]
-) -> Iterator[NDArray[np.generic]]:
-    height, width = source.facts.levels[level].shape
-    for y in range(0, height, STRIDE_PX):
-        for x in range(0, width, STRIDE_PX):
-            box = Box.of(y, min(y + STRIDE_PX, height), x, min(x + STRIDE_PX, width))
-            yield source.read(level, box, channels).reshape(-1, len(channels))
-
-
-def _mean_and_scale(
-    source: Source, level: int, channels: tuple[int, ...]
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    # Chan, Golub and LeVeque 1979: merging the moments of parts loses no digits to cancellation.
-    count, mean, squares = 0, np.zeros(len(channels)), np.zeros(len(channels))
-    for pixels in _squares(source, level, channels):
-        part = pixels.astype(np.float64)
-        part_mean = part.mean(axis=0)
-        delta = part_mean - mean
-        total = count + len(part)
-        mean = mean + delta * len(part) / total
-        squares = (
-            squares + ((part - part_mean) ** 2).sum(axis=0) + delta**2 * count * len(part) / total
-        )
-        count = total
-    if not np.isfinite(squares).all():
-        raise ImageError(
-            "the image holds NaN or infinity, so it has no mean; use normalize none or unit"
-        )
-    deviation = np.sqrt(squares / count)
-    return tuple(mean.tolist()), tuple((1 / np.where(deviation > 0, deviation, 1)).tolist())
-
-
-def _percentiles(
-    source: Source, level: int, channels: tuple[int, ...], percents: tuple[float, float]
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return two percentiles per channel, from 65536 bins between the extremes."""
-    bins = 1 << 16
-    low, high = _extremes(_squares(source, level, channels), len(channels))
-    span = np.where(high > low, high - low, 1)
-    # Integers up to 16 bits have a bin for each value, so that their percentiles are exact.
-    if np.dtype(source.facts.dtype).kind in "iu":
-        span = np.maximum(span, bins - 1)
-    counts = np.zeros((len(channels), bins), np.int64)
-    for pixels in _squares(source, level, channels):
-        index = ((pixels.astype(np.float64) - low) / span * (bins - 1)).round().astype(np.int64)
-        for channel in range(len(channels)):
-            counts[channel] += np.bincount(index[:, channel], minlength=bins)
-    share = counts.cumsum(axis=1) / counts.sum(axis=1, keepdims=True)
-    found = [(share < percent / 100).sum(axis=1) / (bins - 1) * span + low for percent in percents]
-    return tuple(found[0].tolist()), tuple(found[1].tolist())
-
-
-def _extremes(
-    parts: Iterator[NDArray[np.generic]], channels: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    low, high = np.full(channels, np.inf), np.full(channels, -np.inf)
-    for pixels in parts:
-        values = pixels.astype(np.float64)
-        low, high = np.minimum(low, values.min(axis=0)), np.maximum(high, values.max(axis=0))
-    if not (np.isfinite(low).all() and np.isfinite(high).all()):
-        raise ImageError("the image holds NaN or infinity; use normalize none or unit")
-    return low, high
-
-
-def _unused_range(source: Source, level: int, channels: tuple[int, ...], full: float) -> str | None:
-    """Return a warning where an image of more than 8 bits uses little of its type's range."""
-    if full <= 255:
+def _strange_range(
+    source: Source, level: int, channels: tuple[int, ...], full: float
+) -> str | None:
+    """Return a warning where an assumed scale leaves the network almost black, or glaring."""
+    dtype = source.facts.dtype
+    if dtype in ("bool", "uint8", "int8"):
         return None
-    height, width = source.facts.levels[level].shape
-    side = 256
-    parts = (
-        source.read(
-            level, Box.of(y, min(y + side, height), x, min(x + side, width)), channels
-        ).reshape(-1, len(channels))
-        for y in _spread(height, side)
-        for x in _spread(width, side)
-    )
-    low, high = _extremes(parts, len(channels))
-    if high.max() >= full / 4:
+    low, high = sampled_range(source, level, channels)
+    if full > 1 and high < full / 4:
+        what = f"was divided by {full:g}, but its pixels lie between {low:g} and {high:g}"
+        seen = "almost black"
+    elif full == 1 and high > GLARING:
+        what = f"was left as it is, and its pixels lie between {low:g} and {high:g}"
+        seen = "numbers far from 0 to 1"
+    else:
         return None
     return (
-        f"the {source.facts.dtype} image was divided by {full:g}, but its pixels lie between "
-        f"{low.min():g} and {high.max():g}: the network sees almost black; normalize zscore or "
-        "percentile, or mean and std, may be what it was trained with"
+        f"the {dtype} image {what}: the network sees {seen}; use normalize=zscore, "
+        "normalize=percentile, or mean and std, whichever it was trained with"
     )
-
-
-def _spread(length: int, side: int) -> list[int]:
-    """Return the starts of at most ``SAMPLES`` squares, evenly spread."""
-    last = max(0, length - side)
-    count = min(SAMPLES, -(-length // side))
-    return sorted({round(last * index / max(1, count - 1)) for index in range(count)})

@@ -9,6 +9,7 @@ from ..tiler.axis import AxisGrid, exact_grid, overlapping_grid
 from ..tiler.errors import SettingError
 from ..tiler.geometry import AxisGeometry, Geometry
 from ..tiler.grid import Grid
+from ..tiler.window import WINDOWS
 from .backends.base import Activation, Execution, Network, NetworkFacts, Recipe, Scores
 from .backends.device import cpu_cores, resolve_device
 from .inspection import inspect
@@ -46,10 +47,12 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
     geometry, notes, warnings = _crop_rules(probe, settings)
     if not probe.bounded and settings.tile:
         geometry = _with_smaller_tiles(geometry, settings.tile)
+    fits = probe.bounded and _leaves_core(geometry)
     blend = settings.blend
-    if blend is None and not _fits(geometry, probe, settings):
+    if blend is None and settings.halo is None and not fits:
         blend = "hann"
-        warnings.append(_why_blended(facts, probe))
+    if not fits:
+        warnings.append(_why_not_exact(facts, probe, blend))
     shape = source.facts.levels[level].shape
     axes = [
         _axis(length, axis, tile, settings, blend, CORE_LIMIT_PX[kind])
@@ -63,10 +66,10 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
     work = measure_work(network, len(channels), probe.geometry)
     tile_bytes = work.bytes(grid.tile)
     batch = choose_batch(facts, kind, tile_bytes, settings)
-    grid, workers, memory_bytes = fit_memory(grid, recipe, tile_bytes, batch, kind, settings)
+    grid, workers, memory_bytes = fit_memory(facts, grid, recipe, tile_bytes, batch, kind, settings)
     threads = max(1, cpu_cores() // workers) if kind == "cpu" else 1
     execution = Execution(device, settings.precision or "fp32", threads)
-    exact = blend is None and settings.halo is None and settings.tolerance is None
+    exact = fits and blend is None and settings.halo is None and settings.tolerance is None
     warnings.extend([normalization.warning] if normalization.warning else [])
     return Plan(
         image=source.facts,
@@ -172,27 +175,25 @@ def _with_smaller_tiles(geometry: Geometry, tile: tuple[int, int]) -> Geometry:
     return Geometry(*axes)
 
 
-def _fits(geometry: Geometry, probe: Probe, settings: Settings) -> bool:
-    """Say whether the network can be tiled without blending."""
-    if settings.halo is not None:
-        return True
-    if not probe.bounded:
-        return False
+def _leaves_core(geometry: Geometry) -> bool:
+    """Say whether the halo leaves something of a fixed tile; a free one can be made larger."""
     axes = (geometry.y, geometry.x)
     return all(not axis.fixed or axis.core_of(axis.size) > 0 for axis in axes)
 
 
-def _why_blended(network: NetworkFacts, probe: Probe) -> str:
+def _why_not_exact(network: NetworkFacts, probe: Probe, blend: str | None) -> str:
     causes = {
         "bounded": "its halo leaves no core in its tile",
         "does_not_fit": "it sees further than its tile reaches",
         "unbounded": "every pixel of a tile influences every other",
         "position_dependent": "its output depends on where in the tile a pixel lies",
     }
+    blended = blend in WINDOWS
     return (
         f"{network.name} cannot be tiled exactly: {causes[probe.verdict]} (two tiles disagree by "
-        f"{probe.disagreement:.2g} of the largest logit in their middle); overlapping tiles are "
-        "blended, and the mask depends on the tile's size"
+        f"{probe.disagreement:.2g} of the largest logit in their middle); "
+        + ("overlapping tiles are blended" if blended else "there may be seams between tiles")
+        + ", and the mask depends on the tile's size"
     )
 
 
@@ -231,11 +232,7 @@ def _recipe(
             f"threshold={settings.threshold} has no meaning for {probe.classes} classes: the "
             "largest wins; leave it out"
         )
-    activation: Activation = "softmax" if probe.classes > 1 else "sigmoid"
-    if settings.activation and settings.activation != "auto":
-        activation = settings.activation
-    elif network.ends_in == "sigmoid" or network.ends_in == "softmax":
-        activation = network.ends_in
+    activation = _choose_activation(network, probe, settings)
     scores: Scores | None = None
     if settings.output and settings.output != "labels":
         scores = settings.output
@@ -244,7 +241,7 @@ def _recipe(
             "blended tiles are averaged as probabilities: output=logits has no meaning"
         )
     return Recipe(
-        dtype="uint8" if source.facts.dtype == "bool" else source.facts.dtype,
+        dtype=source.facts.dtype,
         channels=len(channels),
         tile=grid.tile,
         offset=normalization.offset,
@@ -259,6 +256,23 @@ def _recipe(
         scores="probabilities" if grid.blended else scores,
         scores_dtype="float16" if scores == "probabilities" and not grid.blended else "float32",
     )
+
+
+def _choose_activation(network: NetworkFacts, probe: Probe, settings: Settings) -> Activation:
+    """Return what turns logits into probabilities; the file's own ending counts first."""
+    asked = settings.activation or "auto"
+    if network.ends_in == "sigmoid" or network.ends_in == "softmax":
+        if asked not in ("auto", "none", network.ends_in):
+            raise SettingError(
+                f"activation={asked} is not possible: {network.name} ends in a {network.ends_in} "
+                "already; leave it out"
+            )
+        return network.ends_in
+    if asked == "softmax" and probe.classes == 1:
+        raise SettingError("activation=softmax of one channel is 1 everywhere; use sigmoid")
+    if asked != "auto":
+        return asked
+    return "softmax" if probe.classes > 1 else "sigmoid"
 
 
 def _output_bytes(grid: Grid, recipe: Recipe, settings: Settings) -> int:

@@ -3,18 +3,27 @@
 import logging
 import os
 import warnings
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Semaphore
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 from zarr.abc.store import Store
-from zarr.storage import MemoryStore
+from zarr.storage import LocalStore, MemoryStore
 
-from ..tiler.errors import DeviceError, OutputError, SettingError, TileInferWarning
+from ..tiler.errors import (
+    DeviceError,
+    ModelError,
+    OutputError,
+    SettingError,
+    TileInferError,
+    TileInferWarning,
+    first_line,
+)
 from .backends import Network, open_network
 from .backends.base import Runner
 from .block import Worker
@@ -48,6 +57,7 @@ def predict(
         source = opened.enter_context(closing(open_source(image, axes=settings.axes)))
         network = opened.enter_context(closing(open_network(model, settings.head)))
         store = open_store(_default_out(image, network) if out is None else out)
+        _keep_apart(image, store)
         plan, run = _settle(store, source, network, settings, overwrite)
         for note in plan.notes:
             log.info("%s", note)
@@ -55,7 +65,8 @@ def predict(
             warnings.warn(warning, TileInferWarning, stacklevel=3)
         if on_plan:
             on_plan(plan)
-        mask = Mask(store, plan)
+        with _writing(store):
+            mask = Mask(store, plan)
         records = mask.done()
         todo = [block for block in range(plan.grid.blocks) if block not in records]
         if todo:
@@ -80,7 +91,8 @@ def predict(
                 raise OutputError(
                     f"{place(store)}: {missing} blocks that were written are gone; run again"
                 )
-            mask.finish()
+            with _writing(store):
+                mask.finish()
         report = build_report(
             plan, place(store), records.values(), perf_counter() - begun, len(todo)
         )
@@ -90,9 +102,30 @@ def predict(
 def _default_out(image: Any, network: Network) -> Path | MemoryStore:
     """Return ``slide.unet.zarr`` beside ``slide.tif``; memory for an image that is no file."""
     if isinstance(image, str | os.PathLike):
-        path = Path(image)
+        path = Path(image).absolute() if not Path(image).name else Path(image)
         return path.with_name(mask_name(path, network.facts.name))
     return MemoryStore()
+
+
+def _keep_apart(image: Any, store: Store) -> None:
+    """Refuse an output that would overwrite its own image."""
+    if not isinstance(image, str | os.PathLike) or not isinstance(store, LocalStore):
+        return
+    path, root = Path(image).resolve(), Path(store.root)
+    if path == root or root in path.parents or path in root.parents:
+        raise OutputError(f"{root} and the image {path} overlap; choose another place with out")
+
+
+@contextmanager
+def _writing(store: Store) -> Iterator[None]:
+    """Tell a failure to write in one line."""
+    try:
+        yield
+    except TileInferError:
+        raise
+    except OSError as error:
+        cause = error.strerror or first_line(error)
+        raise OutputError(f"{place(store)} cannot be written: {cause}") from error
 
 
 def _settle(
@@ -125,16 +158,32 @@ def _settle(
 
 
 def _prepared(source: Source, network: Network, settings: Settings) -> tuple[Plan, Runner]:
-    """Return a new plan and the network ready for it."""
+    """Return a new plan and the network ready for it, tried on a tile."""
     plan = make_plan(source, network, settings)
     try:
-        return plan, network.prepare(plan.recipe, plan.execution)
+        return plan, _tried(network, plan)
     except DeviceError as error:
         if plan.execution.device == "cpu" or settings.device not in (None, "auto"):
             raise
         plan = make_plan(source, network, replace(settings, device="cpu"))
         plan = replace(plan, warnings=(*plan.warnings, f"running on the CPU: {error}"))
-        return plan, network.prepare(plan.recipe, plan.execution)
+        return plan, _tried(network, plan)
+
+
+def _tried(network: Network, plan: Plan) -> Runner:
+    """Prepare a network and run a black tile, so that what cannot run is told before it begins."""
+    run = network.prepare(plan.recipe, plan.execution)
+    shape = (plan.batch, *plan.grid.tile, plan.recipe.channels)
+    try:
+        run(np.zeros(shape, plan.recipe.dtype))
+    except TileInferError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"{plan.network.name} cannot run {plan.batch} tiles of {plan.grid.tile[0]} x "
+            f"{plan.grid.tile[1]} px at once on {plan.execution.device}: {first_line(error)}"
+        ) from error
+    return run
 
 
 def _differences(plan: Plan, source: Source, network: Network, settings: Settings) -> list[str]:
@@ -144,11 +193,17 @@ def _differences(plan: Plan, source: Source, network: Network, settings: Setting
         found.append(f"image: {plan.image.name} with other content or size")
     if plan.network.sha256 != network.facts.sha256:
         found.append(f"model: {plan.network.name} with other content")
+    if plan.network.head != network.facts.head:
+        found.append(f"head: {plan.network.head} then, {network.facts.head} now")
     for name, value in settings.given().items():
         before = getattr(plan.settings, name)
-        if not _same_setting(name, value, before):
+        if name not in _WITHOUT_EFFECT and not _same_setting(name, value, before):
             found.append(f"{name}: {before} then, {value} now")
     return found
+
+
+_WITHOUT_EFFECT = {"memory", "device_memory", "head"}
+"""Settings of which the plan holds what became of them."""
 
 
 def _same_setting(name: str, value: object, before: object) -> bool:
@@ -156,8 +211,6 @@ def _same_setting(name: str, value: object, before: object) -> bool:
         return str(value).upper() == str(before).upper()
     if name == "device":  # the first run has resolved cuda to cuda:0
         return before == ("cuda:0" if value == "cuda" else value)
-    if name == "head" and isinstance(value, str) and value.isdigit():
-        return True  # the model's hash is compared, and an index is resolved to the name in it
     return value == before
 
 

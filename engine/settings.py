@@ -1,9 +1,29 @@
 """What a user may ask for; ``None`` leaves it to the engine."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
+
+import numpy as np
 
 from ..tiler.errors import SettingError
+
+_TUPLES: tuple[tuple[str, Callable[[Any], Any], int], ...] = (
+    ("channels", int, 1),
+    ("mean", float, 1),
+    ("std", float, 1),
+    ("tile", int, 2),
+)
+"""Settings that are tuples: what of, and how often a single number counts."""
+
+_CHOICES = {
+    "precision": ("fp32", "tf32", "bf16", "fp16"),
+    "normalize": ("auto", "none", "unit", "zscore", "percentile", "imagenet"),
+    "activation": ("auto", "none", "sigmoid", "softmax"),
+    "output": ("labels", "probabilities", "logits"),
+    "blend": ("hann", "gaussian", "none"),
+}
+"""What the settings with a choice may be, for callers without a type checker."""
 
 
 class Options(TypedDict, total=False):
@@ -72,9 +92,10 @@ class Settings:
     memory: int | None = None
     """Bytes of host memory that the run may use [default: half of what is free]."""
     device_memory: int | None = None
-    """Bytes of GPU memory that the run may use [default: 80 % of what is free]."""
+    """Bytes of GPU memory by which the batch is chosen [default: 8 GB]."""
     workers: int | None = None
-    """Blocks that are computed at the same time [default: one per core, or two on a GPU]."""
+    """Blocks that are computed at the same time [default: one per core; one for a Torch module,
+    two on a GPU]."""
     halo: int | None = None
     """Pixels to crop from each side of a tile's output, instead of the measured halo."""
     tolerance: float | None = None
@@ -87,6 +108,16 @@ class Settings:
     """Share of a tile's output that overlaps its neighbour's [default: 0.5 when blending]."""
 
     def __post_init__(self) -> None:
+        for name, kind, length in _TUPLES:
+            value = getattr(self, name)
+            if value is not None:  # a list, or one number for all, will do
+                values = tuple(map(kind, np.atleast_1d(value).tolist()))
+                object.__setattr__(self, name, values * length if len(values) == 1 else values)
+        for name, values in _CHOICES.items():
+            if getattr(self, name) not in (None, *values):
+                raise SettingError(
+                    f"{name}={getattr(self, name)!r} is unknown; use {', '.join(values)}"
+                )
         rules = (
             (self.threshold is None or 0 < self.threshold < 1, "threshold", "0 < threshold < 1"),
             (self.batch_size is None or self.batch_size > 0, "batch_size", "1 or more"),
@@ -101,7 +132,11 @@ class Settings:
                 "bytes above 0",
             ),
             (self.level is None or self.level >= 0, "level", "0 or more"),
-            (self.tile is None or min(self.tile) > 0, "tile", "1 px or more"),
+            (
+                self.tile is None or (len(self.tile) == 2 and min(self.tile) > 0),
+                "tile",
+                "height and width, 1 px or more",
+            ),
             (self.channels is None or min(self.channels, default=-1) >= 0, "channels", "0, 1, ..."),
             (self.std is None or min(self.std, default=0) > 0, "std", "values above 0"),
         )
@@ -134,4 +169,6 @@ class Settings:
     def resolved(self, **values: object) -> "Settings":
         """Return the settings with what the engine chose for those left open."""
         left_open = {name: value for name, value in values.items() if name not in self.given()}
+        if self.halo is not None or self.tolerance is not None:
+            left_open |= {"blend": None, "overlap": None}  # blended after all, but not as asked
         return replace(self, **left_open)  # type: ignore[arg-type]

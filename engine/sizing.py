@@ -53,11 +53,18 @@ def choose_batch(network: NetworkFacts, device: str, tile_bytes: int, settings: 
 
 
 def fit_memory(
-    grid: Grid, recipe: Recipe, tile_bytes: int, batch: int, device: str, settings: Settings
+    network: NetworkFacts,
+    grid: Grid,
+    recipe: Recipe,
+    tile_bytes: int,
+    batch: int,
+    device: str,
+    settings: Settings,
 ) -> tuple[Grid, int, int]:
     """Choose blocks and workers.
 
     Args:
+        network: A Torch module is run by one thread at a time.
         grid: Its blocks are of one chunk.
         recipe: What runs on the device.
         tile_bytes: Size of all layers' results for one tile.
@@ -74,7 +81,8 @@ def fit_memory(
     free = available_bytes()
     budget, limit = settings.memory or free // 2, settings.memory or free
     network_bytes = batch * tile_bytes if device == "cpu" else 0
-    most = settings.workers or (min(cpu_cores(), grid.blocks) if device == "cpu" else 2)
+    at_once = 2 if device != "cpu" else 1 if network.backend == "torch" else cpu_cores()
+    most = settings.workers or min(at_once, grid.blocks)
 
     def needed(grid: Grid, workers: int) -> int:
         blocks = (workers + 1) * _block_bytes(grid, recipe, batch)

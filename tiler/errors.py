@@ -35,3 +35,12 @@ class MissingExtraError(TileInferError, ImportError):
 
 class TileInferWarning(UserWarning):
     """Something the user should know, though the run goes on."""
+
+
+def first_line(error: BaseException) -> str:
+    r"""Return the first line of what another library said, or the kind of its error.
+
+    >>> first_line(ValueError("no\nmore")), first_line(KeyError())
+    ('no', 'KeyError')
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

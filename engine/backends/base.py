@@ -100,6 +100,12 @@ class Recipe:
         return "uint8" if self.classes <= 255 else "uint16"
 
     @property
+    def arithmetic(self) -> str:
+        """Type that holds every raw value: ``float32`` up to 24 bits, else ``float64``."""
+        narrow = np.can_cast(self.dtype, np.float32)
+        return "float32" if narrow else "float64"
+
+    @property
     def normalizes(self) -> bool:
         """Whether the raw pixels are changed at all."""
         return any(self.offset) or any(scale != 1 for scale in self.scale)

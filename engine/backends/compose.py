@@ -83,13 +83,15 @@ def compose(facts: GraphFacts, recipe: Recipe) -> onnx.ModelProto:
     before, after = _Chain(model, "before"), _Chain(model, "after")
 
     planar = before.add("Transpose", PIXELS, perm=[0, 3, 1, 2])
-    tensor = before.add("Cast", planar, to=TensorProto.FLOAT)
     if recipe.normalizes:
+        # What has more digits than float32 loses them only once it is centred.
+        exact = np.dtype(recipe.arithmetic)
+        tensor = before.add("Cast", planar, to=helper.np_dtype_to_tensor_dtype(exact))
         per_channel = (1, recipe.channels, 1, 1)
-        offset = before.constant(np.reshape(recipe.offset, per_channel), np.float32)
-        scale = before.constant(np.reshape(recipe.scale, per_channel), np.float32)
-        tensor = before.add("Mul", before.add("Sub", tensor, offset), scale)
-    before.add("Cast", tensor, output=facts.image, to=facts.image_type)
+        offset = before.constant(np.reshape(recipe.offset, per_channel), exact)
+        scale = before.constant(np.reshape(recipe.scale, per_channel), exact)
+        planar = before.add("Mul", before.add("Sub", tensor, offset), scale)
+    before.add("Cast", planar, output=facts.image, to=facts.image_type)
 
     logits = after.add("Cast", facts.logits, to=TensorProto.FLOAT)
     start = np.asarray(recipe.crop)

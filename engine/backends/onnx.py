@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx.external_data_helper import uses_external_data
 
-from ...tiler.errors import DeviceError, ModelError
+from ...tiler.errors import DeviceError, ModelError, first_line
 from ..naming import readable
 from .base import Execution, Layer, NetworkFacts, Output, Recipe, Runner
 from .compose import LABELS, PIXELS, SCORES, compose, cut_to_logits, with_shapes
@@ -24,20 +25,19 @@ class OnnxNetwork:
     def __init__(self, path: Path, head: str | None = None) -> None:
         self.graph = read_graph(path, head)
         batch, channels, height, width = self.graph.shape
-        metadata = self.graph.metadata
         self._facts = NetworkFacts(
             name=readable(path.stem),
-            sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+            sha256=_hash(path, self.graph.model),
             backend="onnx",
             channels=channels,
             fixed=(height, width),
             batch=batch,
             head=self.graph.head,
             ends_in=self.graph.ends_in,
-            class_names=tuple(map(str, metadata.get("classes", ()))),
-            normalize=metadata.get("normalize"),
-            mean=tuple(metadata["mean"]) if "mean" in metadata else None,
-            std=tuple(metadata["std"]) if "std" in metadata else None,
+            class_names=self.graph.metadata.classes,
+            normalize=self.graph.metadata.normalize,
+            mean=self.graph.metadata.mean,
+            std=self.graph.metadata.std,
         )
 
     @property
@@ -123,6 +123,16 @@ class _OnnxRunner:
         return Output(found.get(LABELS), found.get(SCORES))
 
 
+def _hash(path: Path, model: onnx.ModelProto) -> str:
+    """Return the hash of the file, and of its weights where they lie in files beside it."""
+    digest = hashlib.sha256(path.read_bytes())
+    bare = onnx.load(path, load_external_data=False)
+    if any(uses_external_data(weight) for weight in bare.graph.initializer):
+        for weight in model.graph.initializer:
+            digest.update(weight.raw_data)
+    return digest.hexdigest()
+
+
 def _all_cores() -> int:
     return 0  # ONNX Runtime's word for one thread per core
 
@@ -158,8 +168,7 @@ def _session(model: onnx.ModelProto, execution: Execution) -> Any:
     try:
         session = runtime.InferenceSession(model.SerializeToString(), options, providers=wanted)
     except Exception as error:  # ONNX Runtime's exceptions share no public base class
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"ONNX Runtime cannot run this network: {first}") from error
+        raise ModelError(f"ONNX Runtime cannot run this network: {first_line(error)}") from error
     # ONNX Runtime falls back to the CPU in silence.
     if execution.device != "cpu" and session.get_providers()[0] != "CUDAExecutionProvider":
         raise DeviceError(

@@ -1,25 +1,20 @@
 """Read an ONNX graph: its image input, the chosen output, and how it ends."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnx
 from onnx import TensorProto, helper
 
-from ...tiler.errors import ModelError, SettingError
+from ...tiler.errors import ModelError, SettingError, first_line
 from .base import Ending
-
-METADATA_KEY = "tile_infer"
-"""Key of our JSON object in the file's ``metadata_props``."""
+from .onnx_ending import bypass_ending
+from .onnx_metadata import Metadata, read_metadata
 
 OLDEST_OPSET = 13
 """Older graphs are converted: before it, Softmax and ReduceSum meant something else."""
 
 FLOAT_TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16)
-
-_SAME = {"Identity", "Cast", "Squeeze", "Unsqueeze"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +22,7 @@ class GraphFacts:
     """The graph from its image input to the logits."""
 
     model: onnx.ModelProto
-    """The whole graph, opset 13 or later."""
+    """The whole graph, opset 13 or later, without a final activation."""
     image: str
     """Name of the image input."""
     image_type: int
@@ -40,8 +35,8 @@ class GraphFacts:
     """Name of the tensor before the final activation."""
     ends_in: Ending
     """The final activation."""
-    metadata: dict[str, Any]
-    """Our object in the file's metadata; empty where there is none."""
+    metadata: Metadata
+    """What the file says of classes and normalisation."""
 
 
 def read_graph(path: Path, head: str | None) -> GraphFacts:
@@ -62,7 +57,7 @@ def read_graph(path: Path, head: str | None) -> GraphFacts:
         raise ModelError(f"model {path} does not exist; give the path of an .onnx file") from error
     except Exception as error:  # protobuf, checker and external data raise types of their own
         raise ModelError(
-            f"model {path} is not a readable ONNX file: {_first_line(error)}"
+            f"model {path} is not a readable ONNX file: {first_line(error)}"
         ) from error
     model = _modern(model, path)
     image = _image_input(model, path)
@@ -73,7 +68,7 @@ def read_graph(path: Path, head: str | None) -> GraphFacts:
             "a network over images needs (batch, channel, y, x)"
         )
     output = _choose_head(model, path, head)
-    logits, ends_in = _before_activation(model, output.name)
+    logits, ends_in = bypass_ending(model, output.name)
     rank = len(output.type.tensor_type.shape.dim)
     kind = output.type.tensor_type.elem_type
     if ends_in == "none" and kind not in FLOAT_TYPES:
@@ -94,12 +89,8 @@ def read_graph(path: Path, head: str | None) -> GraphFacts:
         output.name,
         logits,
         ends_in,
-        _metadata(model, path),
+        read_metadata(model, path),
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _modern(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
@@ -109,12 +100,25 @@ def _modern(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     if opset >= OLDEST_OPSET:
         return model
     try:
-        return onnx.version_converter.convert_version(model, 17)
+        converted = onnx.version_converter.convert_version(model, 17)
     except Exception as error:
         raise ModelError(
             f"model {path} is of opset {opset} and cannot be converted to {OLDEST_OPSET} or later "
-            f"({_first_line(error)}); export it again with a newer opset"
+            f"({first_line(error)}); export it again with a newer opset"
         ) from error
+    if opset < 11:
+        _resize_as_before(converted)
+    return converted
+
+
+def _resize_as_before(model: onnx.ModelProto) -> None:
+    """Give every Resize the coordinates it had before opset 11, which the converter forgets."""
+    for node in model.graph.node:
+        if node.op_type == "Resize":
+            name = "coordinate_transformation_mode"
+            kept = [entry for entry in node.attribute if entry.name != name]
+            del node.attribute[:]
+            node.attribute.extend([*kept, helper.make_attribute(name, "asymmetric")])
 
 
 def _image_input(model: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:
@@ -153,48 +157,3 @@ def _choose_head(model: onnx.ModelProto, path: Path, head: str | None) -> onnx.V
         if head in (output.name, str(index)):
             return output
     raise SettingError(f"model {path} has no output {head!r}; it has {names}")
-
-
-def _before_activation(model: onnx.ModelProto, output: str) -> tuple[str, Ending]:
-    """Return the tensor before the final activation; of an argmax over a softmax, before both."""
-    producers = {name: node for node in model.graph.node for name in node.output}
-    logits, tensor, found = output, output, True
-    ending: Ending = "none"
-    while found and tensor in producers:
-        node = producers[tensor]
-        tensor = node.input[0]
-        activation = _activation(node)
-        if activation != "none":
-            logits, ending = tensor, activation
-        found = activation != "none" or node.op_type in _SAME
-    return logits, ending
-
-
-def _activation(node: onnx.NodeProto) -> Ending:
-    if node.op_type == "Sigmoid":
-        return "sigmoid"
-    if node.op_type in ("Softmax", "LogSoftmax") and _axis(node, -1) in (1, -3):
-        return "softmax"
-    if node.op_type == "ArgMax" and _axis(node, 0) in (1, -3):
-        return "argmax"
-    return "none"
-
-
-def _axis(node: onnx.NodeProto, default: int) -> int:
-    for attribute in node.attribute:
-        if attribute.name == "axis":
-            return int(helper.get_attribute_value(attribute))
-    return default
-
-
-def _metadata(model: onnx.ModelProto, path: Path) -> dict[str, Any]:
-    for entry in model.metadata_props:
-        if entry.key == METADATA_KEY:
-            try:
-                found = json.loads(entry.value)
-            except ValueError as error:
-                raise ModelError(f"model {path}: metadata {METADATA_KEY!r} is not JSON") from error
-            if isinstance(found, dict):
-                return found
-            raise ModelError(f"model {path}: metadata {METADATA_KEY!r} is not a JSON object")
-    return {}

@@ -1,8 +1,10 @@
 """Run a network given as a Torch module."""
 
 import hashlib
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
+from itertools import chain
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,8 @@ _ENDINGS: dict[str, Ending] = {
     "argmax": "argmax",
     "max": "argmax",
 }
+_PLAIN = (bool, int, float, str, tuple)
+"""Types of a module's attributes that belong to its identity, like its parameters."""
 _SAME = {"_to_copy", "squeeze", "unsqueeze", "view", "clone", "alias", "detach"}
 
 
@@ -34,23 +38,37 @@ class TorchNetwork:
         self.index = None if head is None else int(head)
         self._training = [part for part in module.modules() if part.training]
         self._device = _device_of(module)
-        self._globals = (
-            torch.get_num_threads(),
-            torch.backends.cudnn.allow_tf32,
-            torch.backends.cuda.matmul.allow_tf32,
-        )
-        module.eval()
-        first = next((part for part in module.modules() if isinstance(part, nn.Conv2d)), None)
+        self._threads = torch.get_num_threads()
+        self._tf32: tuple[bool, bool] | None = None
+        # A module may keep things on itself while it runs (hooks do): one run at a time.
+        self._running = Lock()
         self._facts = NetworkFacts(
             name=type(module).__name__.lower(),
             sha256=_hash(module),
             backend="torch",
-            channels=first.in_channels if first else None,
+            channels=None,
             fixed=(None, None),
             batch=None,
             head=head or "0",
             ends_in="none",
         )
+        module.eval()
+        try:
+            self._facts = replace(self._facts, channels=self._find_channels())
+        except BaseException:
+            self.close()
+            raise
+
+    def _find_channels(self) -> int | None:
+        """Return the input channels of the first convolution, if the module takes as many."""
+        first = next((part for part in self.module.modules() if isinstance(part, nn.Conv2d)), None)
+        for size in (64, 256, 576):
+            if first is None:
+                break
+            with suppress(Exception), torch.inference_mode():  # any refusal is as good
+                self.module(torch.zeros(1, first.in_channels, size, size, device=self._device))
+                return first.in_channels
+        return None
 
     @property
     def facts(self) -> NetworkFacts:
@@ -63,14 +81,20 @@ class TorchNetwork:
             part.training = True
         if _device_of(self.module) != self._device:
             self.module.to(self._device)
-        threads, convolutions, products = self._globals
-        torch.set_num_threads(threads)
-        torch.backends.cudnn.allow_tf32 = convolutions
-        torch.backends.cuda.matmul.allow_tf32 = products
+        torch.set_num_threads(self._threads)
+        if self._tf32 is not None:
+            torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = self._tf32
+
+    def _allow_tf32(self, allowed: bool) -> None:
+        if self._tf32 is None:
+            convolutions = torch.backends.cudnn.allow_tf32
+            self._tf32 = convolutions, torch.backends.cuda.matmul.allow_tf32
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Run the module; return the chosen output."""
-        found = self.module(images)
+        with self._running:
+            found = self.module(images)
         if isinstance(found, dict):
             found = list(found.values())
         if isinstance(found, list | tuple):
@@ -87,7 +111,8 @@ class TorchNetwork:
 
     def logits(self, tiles: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run normalised tiles ``(batch, channel, y, x)``; return ``(batch, class, y, x)``."""
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        if self._device.type == "cuda":
+            self._allow_tf32(False)
         recorder = _Recorder()
         with torch.no_grad(), recorder:
             found = self.forward(torch.from_numpy(tiles).to(_device_of(self.module)))
@@ -119,8 +144,8 @@ class TorchNetwork:
             )
         if execution.precision == "tf32" and device.type == "cpu":
             raise DeviceError("precision=tf32 exists on NVIDIA GPUs only; use fp32 on the CPU")
-        tf32 = execution.precision == "tf32"
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
+        if device.type == "cuda":
+            self._allow_tf32(execution.precision == "tf32")
         if _device_of(self.module) != device:
             self.module.to(device)
         return _TorchRunner(self, recipe, execution, device)
@@ -132,8 +157,11 @@ class _TorchRunner:
     ) -> None:
         self.network, self.recipe, self.execution, self.device = network, recipe, execution, device
         per_channel = (1, recipe.channels, 1, 1)
-        self.offset = torch.tensor(recipe.offset, device=device).float().reshape(per_channel)
-        self.scale = torch.tensor(recipe.scale, device=device).float().reshape(per_channel)
+        # What has more digits than float32 loses them only once it is centred.
+        self.exact = getattr(torch, recipe.arithmetic)
+        options = {"dtype": self.exact, "device": device}
+        self.offset = torch.tensor(recipe.offset, **options).reshape(per_channel)
+        self.scale = torch.tensor(recipe.scale, **options).reshape(per_channel)
         self.label_type = getattr(torch, recipe.label_dtype)
 
     def __call__(self, tiles: NDArray[np.generic]) -> Output:
@@ -145,9 +173,10 @@ class _TorchRunner:
         recorder = None if recipe.ends_in == "none" else _Recorder()
         with torch.no_grad() if recorder else torch.inference_mode():
             images = torch.from_numpy(np.ascontiguousarray(tiles)).to(self.device)
-            images = images.permute(0, 3, 1, 2).float()  # (y, x, channel) memory: channels-last
+            images = images.permute(0, 3, 1, 2)
             if recipe.normalizes:
-                images = (images - self.offset) * self.scale
+                images = (images.to(self.exact) - self.offset) * self.scale
+            images = images.float().contiguous()
             with self._arithmetic(), recorder or nullcontext():
                 logits = self.network.forward(images)
             if recorder:
@@ -212,7 +241,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = func(*args, **(kwargs or {}))
         if name == "convolution":
             self.layers.append(_layer(args, result))
-        elif source is not None and (name in _ENDINGS or name in _SAME):
+        elif source is not None and (name in _SAME or _over_classes(name, args)):
             made = result[1] if isinstance(result, tuple) else result  # max: values and indices
             # The result is kept too, so that its id stays its own.
             self.made[id(made)] = (name, source, made)
@@ -232,6 +261,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return ending, logits
 
 
+def _over_classes(name: str, args: tuple[Any, ...]) -> bool:
+    """Say whether an operator is an activation, along the classes where it has an axis."""
+    return name == "sigmoid" or (name in _ENDINGS and len(args) > 1 and args[1] in (1, -3))
+
+
 def _layer(args: tuple[Any, ...], result: torch.Tensor) -> Layer:
     source, weight, transposed = args[0], args[1], args[6]
     channels, height, width = result.shape[1:]
@@ -247,7 +281,14 @@ def _device_of(module: nn.Module) -> torch.device:
 def _hash(module: nn.Module) -> str:
     digest = hashlib.sha256(f"{type(module).__module__}.{type(module).__qualname__}".encode())
     digest.update(repr(module).encode())
-    for name, value in module.state_dict().items():
+    for name, part in module.named_modules():
+        plain = {
+            key: value
+            for key, value in vars(part).items()
+            if isinstance(value, _PLAIN) and key != "training" and not key.startswith("_")
+        }
+        digest.update(f"{name} {sorted(plain.items())}".encode())
+    for name, value in chain(module.named_parameters(), module.named_buffers()):
         digest.update(name.encode())
         if isinstance(value, torch.Tensor):
             digest.update(

@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...tiler.errors import MissingExtraError, SettingError
+from ..backends.onnx_metadata import METADATA_KEY
 
 if TYPE_CHECKING:
     from torch import nn
-
-METADATA_KEY = "tile_infer"
-"""Key of the file's metadata under which class names and normalisation are kept, as JSON."""
 
 _OPSET = 18
 _EXAMPLE_PX = 512

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...tiler.box import Box
-from ...tiler.errors import ImageError
+from ...tiler.errors import ImageError, first_line
 from .axes import AxisOrder, guessed_axes, named_axes
 from .base import ImageFacts, Level
 from .identity import content_identity, evenly
@@ -94,7 +94,7 @@ class ArraySource:
         except Exception as error:  # a Dask graph raises anything
             if not self._is_dask:
                 raise
-            why = " ".join(str(error).split())[:120] or type(error).__name__
+            why = first_line(error)
             raise ImageError(
                 f"array: pixels y {box.y.start}:{box.y.stop}, x {box.x.start}:{box.x.stop} cannot "
                 f"be computed: {why}; mend the Dask graph or what it reads"

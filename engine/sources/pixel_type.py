@@ -7,17 +7,15 @@ from ...tiler.errors import ImageError
 
 
 def native_dtype(dtype: DTypeLike, name: str) -> np.dtype[np.generic]:
-    """Return the type pixels are handed out in: native byte order, ``uint8`` for ``bool``.
+    """Return the type pixels are handed out in: native byte order.
 
     Raises:
-        ImageError: The type is neither boolean, integer nor real.
+        ImageError: The type is neither boolean, integer nor real, or wider than 64 bits.
     """
     stored = np.dtype(dtype)
-    if stored.kind == "b":
-        return np.dtype(np.uint8)
-    if stored.kind not in "uif":
+    if stored.kind not in "buif" or stored.itemsize > 8:
         raise ImageError(
-            f"pixels must be integers or real numbers; {name} holds {stored}; "
+            f"pixels must be integers or real numbers of at most 64 bits; {name} holds {stored}; "
             "convert it, for instance to its magnitude"
         )
     return stored.newbyteorder("=")

@@ -9,7 +9,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from ...tiler.box import Box
-from ...tiler.errors import ImageError, SettingError
+from ...tiler.errors import ImageError, SettingError, first_line
 from ..naming import readable
 from .base import ImageFacts, Level
 from .identity import content_identity, file_samples
@@ -62,7 +62,7 @@ class TiffSource:
             raise
         except Exception as error:  # tifffile raises anything on a broken file
             self._file.close()
-            why = " ".join(str(error).split())[:120] or type(error).__name__
+            why = first_line(error)
             raise ImageError(
                 f"{path} cannot be opened as TIFF: {why}; it is damaged, cut short or of an "
                 "unknown kind, get a good copy or convert it to a tiled TIFF"

@@ -9,7 +9,7 @@ import zarr
 from numpy.typing import NDArray
 
 from ...tiler.box import Box
-from ...tiler.errors import ImageError
+from ...tiler.errors import ImageError, first_line
 from ..naming import readable
 from .axes import AxisOrder, guessed_axes, named_axes
 from .base import ImageFacts, Level
@@ -109,7 +109,7 @@ class ZarrSource:
             # Orthogonal selection is the slower one, but decodes only the chunks of its channels.
             pixels = array[index] if isinstance(channels, slice) else array.oindex[index]
         except Exception as error:  # stores and codecs each raise their own
-            why = " ".join(str(error).split())[:120] or type(error).__name__
+            why = first_line(error)
             raise ImageError(
                 f"{self._where}: level {level}, pixels y {box.y.start}:{box.y.stop}, "
                 f"x {box.x.start}:{box.x.stop} cannot be read: {why}; "
@@ -139,7 +139,7 @@ def _opened(path: Path) -> zarr.Array[Any] | zarr.Group:
     try:
         return zarr.open(str(path), mode="r")
     except Exception as error:  # zarr raises anything on broken metadata
-        why = " ".join(str(error).split())[:120] or type(error).__name__
+        why = first_line(error)
         raise ImageError(
             f"{path} cannot be opened as Zarr: {why}; get a good copy or pass another folder"
         ) from error

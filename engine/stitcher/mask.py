@@ -1,6 +1,7 @@
 """The mask on its way: arrays, blocks that are done, blocks to write, and the end."""
 
 from itertools import product
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -140,8 +141,11 @@ class Mask:
 
     @property
     def finished(self) -> bool:
-        """Whether every block and every level is there."""
-        return bool(self._provenance().get("complete"))
+        """Whether the mask was completed, and the levels made last still have every chunk."""
+        made_last = self.levels[self.block_levels + 1 :]
+        return bool(self._provenance().get("complete")) and all(
+            len(chunk_keys(self.store, array)) == prod(array.cdata_shape) for array in made_last
+        )
 
     def finish(self) -> None:
         """Build the levels that no block could, and mark the mask as complete."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -35,7 +36,7 @@ def open_store(out: str | os.PathLike[str] | Store) -> Store:
     """
     if isinstance(out, Store):
         return out
-    path = Path(out)
+    path = Path(out).resolve()  # a link is followed: what it leads to is written to
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path} exists and is a file; choose another place with out")
     there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
@@ -69,9 +70,9 @@ def stored_plan(store: Store) -> dict[str, Any] | None:
 
 
 def _is_empty(store: Store) -> bool:
-    if isinstance(store, LocalStore):  # what a write left behind that was cut short does not count
-        files = (path for path in store.root.rglob("*") if path.is_file())
-        return all(path.suffix == ".partial" for path in files)
+    if isinstance(store, LocalStore):  # what a claim left behind that was cut short does not count
+        ours = store.root / OURS
+        return all(path == ours or path in _partial_files(ours) for path in store.root.rglob("*"))
     return sync(store.is_empty(""))
 
 
@@ -106,8 +107,14 @@ def clear(store: Store) -> None:
 def remove_partial_files(store: Store) -> None:
     """Delete what writes left behind that were cut short."""
     if isinstance(store, LocalStore):
-        for path in store.root.rglob("*.partial"):
+        for path in _partial_files(store.root):
             path.unlink(missing_ok=True)
+
+
+def _partial_files(folder: Path) -> list[Path]:
+    """Return the temporary files of zarr below a folder: ``NAME.<32 digits>.partial``."""
+    found = folder.rglob("*.partial")
+    return [path for path in found if re.fullmatch(r"\.[0-9a-f]{32}", Path(path.stem).suffix)]
 
 
 def chunk_keys(store: Store, array: ZarrArray) -> set[str]:
@@ -118,7 +125,7 @@ def chunk_keys(store: Store, array: ZarrArray) -> set[str]:
         return set(_scan(os.path.join(store.root, array.path), "c"))  # noqa: PTH118 - hot path
 
     async def keys() -> AsyncIterator[str]:
-        async for key in store.list_prefix(prefix):
+        async for key in store.list_prefix(f"{prefix}c/"):
             yield key.removeprefix(prefix)
 
     async def collect() -> set[str]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tile_infer.engine import normalize
+from tile_infer.engine import statistics
 from tile_infer.engine.backends.base import NetworkFacts
 from tile_infer.engine.normalize import Normalization, resolve_normalization
 from tile_infer.engine.settings import Settings
@@ -36,7 +36,7 @@ def image(dtype: str = "uint16", channels: int = 2) -> NDArray[np.generic]:
 def test_zscore_uses_the_mean_and_deviation_of_the_whole_image(
     stride: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(normalize, "STRIDE_PX", stride)
+    monkeypatch.setattr(statistics, "STRIDE_PX", stride)
     pixels = image()
     found = resolve(pixels, Settings(normalize="zscore"), (1, 0))
     values = pixels[:, :, ::-1].reshape(-1, 2).astype(np.float64)
@@ -55,14 +55,20 @@ def test_zscore_of_one_value_everywhere_is_finite() -> None:
     assert (found.offset, found.scale) == ((7.0,), (1.0,))
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
-def test_percentiles_are_those_of_the_whole_image(dtype: str) -> None:
-    pixels = (image("float64", 1).astype(np.float64) / 240).astype(dtype)
+@pytest.mark.parametrize(
+    "dtype", ["uint8", "int8", "uint16", "int16", "int32", "uint32", "float32"]
+)
+@pytest.mark.parametrize("outlier", [0, -9999, 10**6])
+def test_percentiles_are_those_of_the_whole_image_whatever_the_outliers(
+    dtype: str, outlier: int
+) -> None:
+    pixels = (image("float64", 1).astype(np.float64) / 500 - 20).astype(dtype)
+    limits = np.iinfo(dtype) if np.dtype(dtype).kind in "iu" else np.finfo(dtype)
+    pixels[7, 7] = np.clip(outlier, limits.min, limits.max)
     found = resolve(pixels, Settings(normalize="percentile"))
-    low, high = np.percentile(pixels, [1, 99.8], method="inverted_cdf")
-    tolerance = 1e-9 if dtype != "float32" else 0.01
-    assert found.offset[0] == pytest.approx(low, abs=tolerance)
-    assert 1 / found.scale[0] == pytest.approx(high - low, abs=2 * tolerance)
+    low, high = np.percentile(pixels, [1, 99.8], method="inverted_cdf").astype(np.float64)
+    assert found.offset[0] == low
+    assert 1 / found.scale[0] == pytest.approx(high - low, rel=1e-12)
 
 
 @pytest.mark.parametrize(("dtype", "scale"), [("uint8", 1 / 255), ("uint16", 1 / 65535)])
@@ -108,6 +114,20 @@ def test_an_image_that_uses_little_of_its_range_is_warned_about() -> None:
     assert resolve(dark, Settings(normalize="unit")).warning is None, "it was asked for"
     assert resolve(image(), Settings()).warning is None, "the range is used"
     assert resolve(dark.astype("uint8"), Settings()).warning is None, "8 bits are often dark"
+
+
+def test_a_float_image_of_bytes_is_warned_about() -> None:
+    glaring = image("uint8").astype(np.float32)
+    warning = resolve(glaring, Settings()).warning
+    assert warning is not None
+    assert "left as it is" in warning
+    assert resolve(glaring, Settings(normalize="none")).warning is None, "it was asked for"
+    assert resolve(glaring / 255, Settings()).warning is None
+
+
+def test_bits_are_zeros_and_ones() -> None:
+    found = resolve(np.asarray(image("uint8", 1), np.uint8) > 100, Settings())
+    assert (found.mode, found.scale) == ("none", (1.0,))
 
 
 def test_an_image_with_nan_has_no_statistics() -> None:

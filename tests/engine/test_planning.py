@@ -2,6 +2,8 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tile_infer import Plan, SettingError, plan_prediction
-from tile_infer.engine import sizing
+from tile_infer.engine import planning, sizing
+from tile_infer.engine.networks.export import export_onnx
 from tile_infer.engine.networks.unet import UNet
 from tile_infer.engine.plan import network_summary
 
@@ -20,17 +23,20 @@ def blank(*shape: int, dtype: str = "uint8") -> NDArray[np.generic]:
 
 
 @pytest.fixture(scope="module")
-def unet() -> UNet:
+def unet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
-    return UNet(in_channels=1, classes=2, width=2)
+    path = tmp_path_factory.mktemp("networks") / "unet.onnx"
+    export_onnx(UNet(in_channels=1, classes=2, width=2), path, in_channels=1)
+    return path
 
 
 @pytest.fixture
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sizing, "cpu_cores", lambda: 2)
+    monkeypatch.setattr(planning, "cpu_cores", lambda: 2)
 
 
-def test_a_plan_survives_json(unet: UNet) -> None:
+def test_a_plan_survives_json(unet: Path) -> None:
     plan = plan_prediction(blank(700, 900), unet, channels=(0,), blend="hann", overlap=0.5)
     again = Plan.from_dict(json.loads(json.dumps(plan.to_dict())))
     assert again == plan
@@ -38,13 +44,13 @@ def test_a_plan_survives_json(unet: UNet) -> None:
     assert replace(plan, batch=2).fingerprint != plan.fingerprint
 
 
-def test_a_plan_of_another_version_is_refused(unet: UNet) -> None:
+def test_a_plan_of_another_version_is_refused(unet: Path) -> None:
     plain = plan_prediction(blank(30, 30), unet).to_dict()
     with pytest.raises(OSError, match="begun by another release"):
         Plan.from_dict({**plain, "version": 0})
 
 
-def test_the_papers_network_is_planned_at_its_phase(unet: UNet) -> None:
+def test_the_papers_network_is_planned_at_its_phase(unet: Path) -> None:
     plan = plan_prediction(blank(5000, 3000), unet, tile=(572, 1084))
     assert plan.exact
     assert plan.grid.core == (384, 896)
@@ -54,13 +60,13 @@ def test_the_papers_network_is_planned_at_its_phase(unet: UNet) -> None:
     assert plan.redundancy == pytest.approx(1.4, abs=0.2)
 
 
-def test_a_small_image_takes_a_small_tile(unet: UNet) -> None:
+def test_a_small_image_takes_a_small_tile(unet: Path) -> None:
     plan = plan_prediction(blank(1, 17), unet)
     assert plan.grid.tile == (204, 220)
     assert plan.grid.blocks == plan.grid.tiles == 1
 
 
-def test_summary_keys_are_stable(unet: UNet) -> None:
+def test_summary_keys_are_stable(unet: Path) -> None:
     plan = plan_prediction(blank(100, 200), unet)
     summary, network = plan.summary(), network_summary(plan.network, plan.probe)
     assert {
@@ -77,7 +83,7 @@ def test_summary_keys_are_stable(unet: UNet) -> None:
 
 
 @pytest.mark.usefixtures("two_cores")
-def test_less_memory_means_fewer_workers_and_smaller_blocks_and_then_a_refusal(unet: UNet) -> None:
+def test_less_memory_means_fewer_workers_and_smaller_blocks_and_then_a_refusal(unet: Path) -> None:
     image = blank(9000, 9000)
     usual = plan_prediction(image, unet, memory=4 << 30)
     assert (usual.workers, usual.grid.block) == (2, (2048, 2048))
@@ -92,14 +98,14 @@ def test_less_memory_means_fewer_workers_and_smaller_blocks_and_then_a_refusal(u
 
 
 @pytest.mark.usefixtures("two_cores")
-def test_an_image_of_few_blocks_has_small_ones_so_that_all_workers_are_busy(unet: UNet) -> None:
+def test_an_image_of_few_blocks_has_small_ones_so_that_all_workers_are_busy(unet: Path) -> None:
     plan = plan_prediction(blank(2500, 2500), unet, memory=4 << 30)
     assert (plan.workers, plan.execution.threads, plan.grid.blocks) == (2, 1, 9)
     single = plan_prediction(blank(300, 300), unet, memory=4 << 30)
     assert (single.workers, single.grid.blocks) == (1, 1)
 
 
-def test_memory_does_not_grow_with_the_image(unet: UNet) -> None:
+def test_memory_does_not_grow_with_the_image(unet: Path) -> None:
     large = plan_prediction(np.broadcast_to(np.uint8(0), (30000, 30000)), unet, memory=4 << 30)
     larger = plan_prediction(np.broadcast_to(np.uint8(0), (90000, 90000)), unet, memory=4 << 30)
     assert large.memory_bytes == larger.memory_bytes
@@ -183,3 +189,44 @@ def test_names_of_classes_come_from_the_model_where_they_fit() -> None:
         "class 0", "class 1", "class 2",
     )  # fmt: skip
     assert len(plan_prediction(blank(50, 50), nn.Conv2d(1, 1, 3)).class_names) == 2
+
+
+def test_a_module_is_run_by_one_thread_at_a_time(two_cores: None) -> None:
+    plan = plan_prediction(blank(5000, 5000), nn.Conv2d(1, 2, 3))
+    assert (plan.workers, plan.execution.threads) == (1, 2)
+
+
+def test_the_activation_is_the_files_own() -> None:
+    ends_in_sigmoid = nn.Sequential(nn.Conv2d(1, 1, 3), nn.Sigmoid())
+    choices: tuple[Literal["auto", "none", "sigmoid"] | None, ...] = (
+        None,
+        "auto",
+        "none",
+        "sigmoid",
+    )
+    for asked in choices:
+        plan = plan_prediction(blank(50, 50), ends_in_sigmoid, activation=asked)
+        assert plan.recipe.activation == "sigmoid"
+    with pytest.raises(SettingError, match="ends in a sigmoid already"):
+        plan_prediction(blank(50, 50), ends_in_sigmoid, activation="softmax")
+    with pytest.raises(SettingError, match="1 everywhere"):
+        plan_prediction(blank(50, 50), nn.Conv2d(1, 1, 3), activation="softmax")
+
+
+@pytest.mark.parametrize(
+    "options", [{"blend": "none"}, {"halo": 16}, {"tolerance": 0.01}, {"blend": "gaussian"}]
+)
+def test_nothing_asked_for_hides_that_a_network_cannot_be_tiled_exactly(
+    options: dict[str, Any],
+) -> None:
+    network = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.InstanceNorm2d(4), nn.Conv2d(4, 2, 1))
+    plan = plan_prediction(blank(900, 900), network, **options)
+    assert not plan.exact
+    assert "every pixel of a tile influences every other" in " ".join(plan.warnings)
+
+
+def test_lists_and_single_numbers_will_do() -> None:
+    network = nn.Conv2d(3, 2, 3)
+    listed = plan_prediction(blank(300, 300, 3), network, channels=[2, 1, 0], tile=200)  # type: ignore[arg-type]
+    assert listed.channels == (2, 1, 0)
+    assert listed.grid.tile == (200, 200)

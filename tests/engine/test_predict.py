@@ -191,7 +191,9 @@ def test_a_read_that_fails_names_block_and_place_and_does_not_end_as_success(
     pixels = pixels.map_blocks(broken, dtype=np.uint8)
     out = tmp_path / "mask.zarr"
     for _ in range(2):  # the second run continues the first, and fails at the same place
-        with pytest.raises(ImageError, match=r"cable unplugged.*block 3 \(pixels 1024:2000, 1024:2000\)"):
+        with pytest.raises(
+            ImageError, match=r"cable unplugged.*block 3 \(pixels 1024:2000, 1024:2000\)"
+        ):
             predict_large(pixels, Threshold(), out, tile=(512, 512))
         assert "complete" not in zarr.open_group(out, mode="r").attrs["tile_infer"]  # type: ignore[operator]
 

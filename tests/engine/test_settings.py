@@ -22,6 +22,10 @@ from tile_infer.tiler.errors import SettingError
         ({"blend": "hann", "halo": 16}, "halo and tolerance contradict it"),
         ({"channels": ()}, "channels="),
         ({"tile": (0, 572)}, "tile="),
+        ({"tile": (572, 572, 3)}, "height and width"),
+        ({"blend": "box"}, "blend='box' is unknown; use hann, gaussian, none"),
+        ({"precision": "fp8"}, "precision='fp8' is unknown"),
+        ({"output": "probs"}, "output='probs' is unknown"),
     ],
 )
 def test_what_cannot_work_is_refused(options: dict[str, Any], message: str) -> None:

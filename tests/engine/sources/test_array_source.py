@@ -53,12 +53,12 @@ def test_pixels_are_a_copy_in_native_byte_order() -> None:
     assert pixels[3:17, 5:29].any()
 
 
-def test_booleans_become_zeros_and_ones() -> None:
+def test_booleans_stay_booleans() -> None:
     pixels = noise(20, 30) > 30_000
     source = ArraySource(pixels)
     got = source.read(0, BOX)
-    assert source.facts.dtype == got.dtype.name == "uint8"
-    np.testing.assert_array_equal(got[..., 0], pixels[3:17, 5:29].astype(np.uint8))
+    assert source.facts.dtype == got.dtype.name == "bool"
+    np.testing.assert_array_equal(got[..., 0], pixels[3:17, 5:29])
 
 
 def test_only_the_chunks_that_a_box_touches_are_computed() -> None:
@@ -81,7 +81,7 @@ def test_failure_in_a_dask_graph_names_the_pixels() -> None:
         raise RuntimeError("lost\nfile")
 
     array = dask.array.from_delayed(dask.delayed(fail)(), (20, 30), np.uint8)
-    with pytest.raises(ImageError, match=r"y 3:17, x 5:29 .* lost file"):
+    with pytest.raises(ImageError, match=r"y 3:17, x 5:29 .* lost"):
         ArraySource(array).read(0, BOX)
 
 

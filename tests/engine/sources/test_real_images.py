@@ -28,7 +28,6 @@ def needs(path: Path) -> pytest.MarkDecorator:
 
 
 def channels_last(pixels: NDArray[Any], axes: str) -> NDArray[Any]:
-    pixels = pixels.astype(np.uint8) if pixels.dtype == bool else pixels
     return np.moveaxis(pixels, 0, -1) if axes == "CYX" else pixels
 
 

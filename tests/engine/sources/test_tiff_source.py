@@ -172,7 +172,7 @@ def test_bilevel_pixels_are_zeros_and_ones(tmp_path: Path) -> None:
     pixels = noise((33, 47), "uint8") > 127
     tifffile.imwrite(tmp_path / "bits.tif", pixels)
     source = TiffSource(tmp_path / "bits.tif")
-    assert source.facts.dtype == "uint8"
+    assert source.facts.dtype == "bool"
     np.testing.assert_array_equal(whole(source)[..., 0], pixels.astype(np.uint8))
     source.close()
 

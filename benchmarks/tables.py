@@ -1,0 +1,81 @@
+"""Put the figures of ``results/`` into the README, between its markers."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from results_file import RESULTS
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def load(name: str) -> dict[str, Any]:
+    """Return the figures of one result."""
+    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    return found
+
+
+def phase() -> str:
+    """Return the table of strides."""
+    figures = load("phase")
+    rows = [
+        "| stride, px | labels that differ from one whole pass | largest error of the logits |",
+        "|---|---|---|",
+    ]
+    for stride, median in figures["median_labels_differing"].items():
+        errors = [
+            row["largest_error_of_largest_logit"]
+            for row in figures["rows"]
+            if row["stride_px"] == int(stride)
+        ]
+        label = f"**{stride}**" if stride == "384" else stride
+        rows.append(f"| {label} | {median:.1%} | {max(errors):.2g} of the largest |")
+    seeds = len({row["seed"] for row in figures["rows"]})
+    rows += [
+        "",
+        f"Median and maximum over {seeds} random networks of {figures['width']} channels, an image "
+        f"of {figures['side_px']} x {figures['side_px']} px; `benchmarks/phase.py`, a plain loop "
+        "without this package.",
+    ]
+    return "\n".join(rows)
+
+
+def measured() -> str:
+    """Return the table of figures, and the machine they were measured on."""
+    memory, overhead, demo = load("memory"), load("overhead"), load("demo")
+    small, large = memory["rows"][0], memory["rows"][-1]
+    machine = overhead["machine"]
+    rows = [
+        f"{machine['cores']} cores of an {machine['cpu']}, no GPU.",
+        "",
+        "| what | figure | made by |",
+        "|---|---|---|",
+        f"| Engine, from JPEG slide to mask on disk, against its network alone on the same tiles "
+        f"({overhead['width']}-channel U-Net, 572-px tiles, ONNX Runtime fp32) "
+        f"| {overhead['median_ratio']:.2f} times its time "
+        f"({overhead['median_ratio_of_blocks']:.2f} without probe and plan) | `overhead.py` |",
+        f"| Peak memory, {small['side_px']} x {small['side_px']} px "
+        f"| {small['peak_rss_bytes'] / 1e6:.0f} MB | `memory.py` |",
+        f"| Peak memory, {large['side_px']} x {large['side_px']} px "
+        f"| {large['peak_rss_bytes'] / 1e6:.0f} MB | `memory.py` |",
+        f"| Demo network (trained on other seeds), Dice on the demo slide | {demo['dice']:.3f} "
+        "| `demo.py` |",
+    ]
+    return "\n".join(rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {"phase": phase, "measured": measured}
+
+
+def filled(text: str) -> str:
+    """Return the README with the tables that the results give."""
+    for name, table in TABLES.items():
+        pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
+        text = re.sub(pattern, lambda found: found[1] + table() + "\n" + found[2], text, flags=re.S)  # noqa: B023 - called at once
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(filled(README.read_text()))

@@ -1,0 +1,130 @@
+"""However a network ends, the mask is that of its logits."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tile_infer import ModelError, inspect_network, predict_large
+
+from .seeded_networks import SeededUNet, export, rarest_share, seeded, textured, unit
+from .whole_pass import TOLERANCE, clear_pixels, label_of, logit_error, whole_pass
+
+IMAGE = textured(230, 310, seed=3)
+
+Ending = Callable[[Tensor], Tensor]
+
+
+class Ended(nn.Module):
+    def __init__(self, network: nn.Module, ending: Ending) -> None:
+        super().__init__()
+        self.network, self.ending = network, ending
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.ending(self.network(image))
+
+
+SEVERAL: dict[str, Ending] = {
+    "logits": lambda y: y,
+    "softmax": lambda y: y.softmax(1),
+    "log_softmax": lambda y: nn.functional.log_softmax(y, 1),
+    "Softmax2d": nn.Softmax2d(),
+    "argmax": lambda y: y.argmax(1),
+    "argmax, keepdim": lambda y: y.argmax(1, keepdim=True),
+    "argmax, unsqueeze": lambda y: y.argmax(1).unsqueeze(1),
+    "argmax, uint8": lambda y: y.argmax(1).to(torch.uint8),
+    "argmax, float": lambda y: y.argmax(1).float(),
+    "max()[1]": lambda y: y.max(1)[1],
+    "argmax(softmax)": lambda y: y.softmax(1).argmax(1),
+}
+ONE: dict[str, Ending] = {
+    "logit": lambda y: y,
+    "sigmoid": torch.sigmoid,
+    "sigmoid_": lambda y: y.sigmoid_(),
+    "sigmoid, squeeze": lambda y: y.sigmoid().squeeze(1),
+}
+
+
+def endings() -> list[Any]:
+    return [pytest.param(3, ending, id=name) for name, ending in SEVERAL.items()] + [
+        pytest.param(1, ending, id=name) for name, ending in ONE.items()
+    ]
+
+
+def build(form: str, module: nn.Module, folder: Path) -> Any:
+    return module if form == "torch" else export(module, folder / "net.onnx", 1)
+
+
+def check(module: SeededUNet, model: Any, **options: Any) -> None:
+    found = predict_large(IMAGE[:, :, 0], model, output="logits", workers=2, **options)
+    reference = whole_pass(module, unit(IMAGE), module.shape)
+    assert rarest_share(reference) >= 0.05
+    assert found.plan.exact
+    assert found.logits is not None
+    assert logit_error(np.asarray(found.logits), reference) <= TOLERANCE
+    clear = clear_pixels(reference)
+    assert np.array_equal(np.asarray(found)[clear], label_of(reference)[clear])
+
+
+@pytest.mark.parametrize(("classes", "ending"), endings())
+@pytest.mark.parametrize("form", ["torch", "onnx"])
+def test_an_ending_is_undone(form: str, classes: int, ending: Ending, tmp_path: Path) -> None:
+    module = seeded(2, 1, classes=classes)
+    check(module, build(form, Ended(module, ending), tmp_path))
+
+
+@pytest.mark.parametrize("form", ["torch", "onnx"])
+def test_a_saturated_softmax_hides_no_halo(form: str, tmp_path: Path) -> None:
+    module = seeded(2, 1, classes=3)
+    with torch.no_grad():
+        for value in (module.head.weight, module.head.bias):
+            assert value is not None
+            value *= 300
+    model = build(form, Ended(module, lambda y: y.softmax(1).argmax(1)), tmp_path)
+    halo = inspect_network(model).geometry.x.halo_before
+    assert halo == inspect_network(module).geometry.x.halo_before == module.shape.padding_reach
+    check(module, model)
+
+
+@pytest.mark.parametrize("form", ["torch", "onnx"])
+def test_whole_numbers_without_an_argmax_are_refused(form: str, tmp_path: Path) -> None:
+    module = Ended(seeded(2, 1, classes=1), lambda y: (y > 0).to(torch.int32))
+    with pytest.raises(ModelError, match="logits") as caught:
+        predict_large(IMAGE[:, :, 0], build(form, module, tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("batch", "size"), [(2, (76, 92)), (3, (188, 188)), (1, (76, 76))])
+def test_a_file_that_fixes_its_batch(tmp_path: Path, batch: int, size: tuple[int, int]) -> None:
+    module = seeded(2, 0, classes=3)
+    check(module, export(module, tmp_path / "net.onnx", 1, size, batch=batch))
+
+
+@pytest.mark.parametrize("form", ["torch", "onnx"])
+def test_more_classes_than_a_byte_holds(form: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = nn.Conv2d(1, 300, 3)
+    small = IMAGE[:60, :70]
+    found = predict_large(small[:, :, 0], build(form, module, tmp_path), workers=2)
+    image = np.pad(unit(small)[:, :, 0], 1, mode="reflect")
+    with torch.inference_mode():
+        reference = module(torch.from_numpy(image[None, None]))[0].numpy()
+    assert found.mask.dtype == np.uint16
+    clear = clear_pixels(reference)
+    labels = np.asarray(found)
+    assert np.array_equal(labels[clear], label_of(reference)[clear])
+    assert labels.max() > 255
+
+
+def test_a_module_in_training_mode_is_run_in_evaluation_mode_and_given_back() -> None:
+    module = seeded(2, 1, classes=3)
+    dropping = nn.Sequential(module, nn.Dropout(0.5)).train()
+    module.eval()
+    check(module, dropping)
+    assert dropping.training
+    assert dropping[1].training
+    assert not module.training

@@ -1,0 +1,89 @@
+"""Neither the order of blocks, the batch, the workers, nor the sizes of anything show."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tile_infer import Plan, plan_prediction, predict_large
+
+from .run_plan import chunks, run_plan, small_blocks
+from .seeded_networks import SeededUNet, export, rarest_share, seeded, textured, unit
+from .whole_pass import TOLERANCE, logit_error, whole_pass, wrong_share
+
+IMAGE = textured(420, 530, seed=11)[:, :, 0]
+
+
+@pytest.fixture(scope="module", params=["onnx", "torch"])
+def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    module = seeded(3, 0, classes=3)
+    if request.param == "torch":
+        return module, module
+    return module, export(module, tmp_path_factory.mktemp("order") / "net.onnx", 1)
+
+
+@pytest.fixture(scope="module")
+def plan(network: Any) -> Plan:
+    made = plan_prediction(IMAGE, network[1], tile=(188, 140), workers=2, output="logits")
+    assert small_blocks(made).grid.blocks > 30
+    return made
+
+
+def test_blocks_in_any_order_give_the_same_bytes(network: Any, plan: Plan) -> None:
+    small = small_blocks(plan)
+    expected = chunks(run_plan(small, IMAGE, network[1]))
+    order = np.random.default_rng(0).permutation(small.grid.blocks).tolist()
+    assert chunks(run_plan(small, IMAGE, network[1], order)) == expected
+    assert chunks(run_plan(small, IMAGE, network[1], order[::-1])) == expected
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_workers_give_the_same_bytes(network: Any, plan: Plan, workers: int) -> None:
+    small = small_blocks(plan)
+    assert small.execution.threads == 1
+    expected = chunks(run_plan(replace(small, workers=2), IMAGE, network[1]))
+    found = chunks(run_plan(replace(small, workers=workers), IMAGE, network[1]))
+    assert found == expected
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_batches_give_the_same_labels(network: Any, batch: int) -> None:
+    module, model = network
+    found = predict_large(
+        IMAGE, model, tile=(156, 156), batch_size=batch, workers=2, output="logits"
+    )
+    assert found.plan.grid.tiles == 63  # neither even nor a multiple of 5
+    assert_equal(found.logits, np.asarray(found), module)
+
+
+@pytest.mark.parametrize("tile", [(116, 124), (188, 108), (116, 236), (500, 620)])
+def test_tiles_of_any_size_give_the_same_labels(network: Any, tile: tuple[int, int]) -> None:
+    module, model = network
+    found = predict_large(IMAGE, model, tile=tile, workers=2, output="logits")
+    assert found.plan.grid.tile == tile
+    assert_equal(found.logits, np.asarray(found), module)
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3])
+def test_blocks_of_any_size_give_the_same_labels(network: Any, plan: Plan, cores: int) -> None:
+    module, model = network
+    mask = run_plan(small_blocks(plan, cores), IMAGE, model)
+    assert_equal(mask.scores, np.asarray(mask.levels[0][:]), module)
+
+
+def assert_equal(logits: Any, labels: Any, module: SeededUNet) -> None:
+    reference = whole_pass(module, unit(IMAGE[:, :, None]), module.shape)
+    assert rarest_share(reference) >= 0.05
+    assert logit_error(np.asarray(logits[:]), reference) <= TOLERANCE
+    assert wrong_share(labels, reference) == 0
+
+
+def test_an_image_read_from_disk_is_no_other(network: Any, tmp_path: Path) -> None:
+    import tifffile
+
+    tifffile.imwrite(tmp_path / "image.tif", IMAGE, tile=(64, 128))
+    from_file = predict_large(tmp_path / "image.tif", network[1], tile=(188, 140), workers=2)
+    in_memory = predict_large(IMAGE, network[1], tile=(188, 140), workers=2)
+    assert np.array_equal(from_file, in_memory)

@@ -1,0 +1,90 @@
+"""The core imports and segments with ONNX where the optional libraries are not installed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import tifffile
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+WITHOUT = """
+import sys
+
+absent = {"torch", "dask", "openvino", "onnxscript"}
+
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in absent:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+sys.meta_path.insert(0, Absent())
+"""
+
+SEGMENT = """
+import numpy, tile_infer
+
+image, model, out = sys.argv[1:]
+tile_infer.inspect_network(model)
+found = tile_infer.predict_large(image, model, out, workers=1)
+assert numpy.array_equal(tile_infer.predict_large(numpy.load(image + ".npy"), model), found)
+assert not absent & set(sys.modules), absent & set(sys.modules)
+numpy.save(out + ".npy", found)
+"""
+
+
+def run(code: str, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-W", "error", "-c", WITHOUT + code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def write_difference(path: Path) -> None:
+    """Write a network whose class 1 wins where a pixel is brighter than the one to its left."""
+    weights = np.zeros((2, 1, 1, 3), np.float32)
+    weights[:, 0, 0] = [[1, 0, 0], [0, 1, 0]]
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["image", "weights"], ["logits"])],
+        "difference",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 1, "y", "x"])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 2, "y", "x_out"])],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, path)
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> NDArray[np.uint8]:
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 700), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "image.tif", pixels, tile=(64, 64), compression="zlib")
+    np.save(tmp_path / "image.tif.npy", pixels)
+    return pixels
+
+
+def test_the_core_segments_without_the_optional_libraries(
+    tmp_path: Path, image: NDArray[np.uint8]
+) -> None:
+    model, out = tmp_path / "difference.onnx", tmp_path / "mask.zarr"
+    write_difference(model)
+    done = run(SEGMENT, tmp_path / "image.tif", model, out)
+    assert done.returncode == 0, done.stderr
+    left = np.pad(image, ((0, 0), (1, 0)), mode="reflect")[:, :-1]
+    assert np.array_equal(np.load(f"{out}.npy"), image > left)
+
+
+@pytest.mark.parametrize("name", ["torch", "dask", "openvino"])
+def test_the_libraries_are_absent_there(name: str) -> None:
+    done = run(f"import {name}")
+    assert done.returncode == 1
+    assert f"No module named '{name}'" in done.stderr
+
+
+def test_what_needs_a_library_names_the_extra(tmp_path: Path) -> None:
+    export = "from tile_infer.engine.networks.export import export_onnx\n"
+    done = run(f"{export}export_onnx(None, 'n.onnx', in_channels=1)")
+    assert "pip install 'tile-infer[torch]'" in done.stderr.strip().splitlines()[-1]
