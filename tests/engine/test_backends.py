@@ -1,10 +1,13 @@
 """Every backend does the same around a network: one suite over all of them."""
 
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -311,3 +314,156 @@ def test_what_is_no_network_is_refused_in_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
     with pytest.raises(ModelError, match=r"model is a int; give the path of an \.onnx file"):
         open_network(3)
+
+
+def save_graph(
+    path: Path,
+    nodes: list[onnx.NodeProto],
+    rank: int = 4,
+    constants: dict[str, NDArray[np.generic]] | None = None,
+    opset: int = 17,
+    size: int | None = None,
+) -> Path:
+    """Write a graph from ``image`` ``(batch, 2, y, x)`` to ``out``."""
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 2, size, size])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, [None] * rank)],
+        [numpy_helper.from_array(value, name) for name, value in (constants or {}).items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    onnx.save(model, path)
+    return path
+
+
+def behind(kind: str) -> list[onnx.NodeProto]:
+    """Return an activation with something behind it that leaves its meaning alone."""
+    make = helper.make_node
+    return {
+        "crop": [
+            make("Sigmoid", ["logits"], ["p"]),
+            make("Slice", ["p", "one", "three", "axes"], ["out"]),
+        ],
+        "clip": [make("Sigmoid", ["logits"], ["p"]), make("Clip", ["p"], ["out"])],
+        "transposed": [
+            make("Transpose", ["logits"], ["t"], perm=[0, 2, 3, 1]),
+            make("Softmax", ["t"], ["p"], axis=-1),
+            make("Transpose", ["p"], ["out"], perm=[0, 3, 1, 2]),
+        ],
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "ending"), [("crop", "sigmoid"), ("clip", "sigmoid"), ("transposed", "softmax")]
+)
+def test_an_activation_is_found_behind_what_only_moves_values(
+    tmp_path: Path, kind: str, ending: str
+) -> None:
+    constants: dict[str, NDArray[np.generic]] = {
+        "w": WEIGHTS,
+        "one": np.array([1, 1]),
+        "three": np.array([3, 3]),
+        "axes": np.array([2, 3]),
+    }
+    nodes = [helper.make_node("Conv", ["image", "w"], ["logits"]), *behind(kind)]
+    network = open_network(save_graph(tmp_path / "a.onnx", nodes, constants=constants))
+    image = np.random.default_rng(0).normal(size=(1, 2, 6, 6)).astype(np.float32)
+    logits = open_network(write_onnx(tmp_path / "b.onnx", WEIGHTS)).logits(image)
+    found = network.logits(image)
+    assert network.facts.ends_in == ending
+    np.testing.assert_array_equal(found, logits[:, :, 1:3, 1:3] if kind == "crop" else logits)
+
+
+def test_a_softmax_over_another_axis_is_no_ending(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Conv", ["image", "w"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["out"], axis=3),
+    ]
+    network = open_network(save_graph(tmp_path / "a.onnx", nodes, constants={"w": WEIGHTS}))
+    assert network.facts.ends_in == "none"
+
+    class OverX(nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return image.softmax(dim=3)
+
+    module = open_network(OverX())
+    module.logits(np.ones((1, 2, 5, 5), np.float32))
+    assert module.facts.ends_in == "none"
+
+
+@pytest.mark.parametrize("opset", [9, 10])
+def test_linear_resizing_of_old_files_keeps_its_coordinates(tmp_path: Path, opset: int) -> None:
+    kind = "Upsample" if opset == 9 else "Resize"
+    nodes = [helper.make_node(kind, ["image", "scales"], ["out"], mode="linear")]
+    scales = np.array([1, 1, 2, 2], np.float32)
+    path = save_graph(
+        tmp_path / "old.onnx", nodes, constants={"scales": scales}, opset=opset, size=6
+    )
+    image = np.random.default_rng(0).normal(size=(1, 2, 6, 6)).astype(np.float32)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (before,) = session.run(None, {"image": image})
+    np.testing.assert_allclose(open_network(path).logits(image), before, rtol=1e-6)
+
+
+def test_weights_beside_the_file_belong_to_its_hash(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    hashes = []
+    for weights in (WEIGHTS, WEIGHTS + 1):
+        model = onnx.load(write_onnx(path, weights))
+        onnx.save(model, path, save_as_external_data=True, location="net.data", size_threshold=0)
+        hashes.append(open_network(path).facts.sha256)
+        (tmp_path / "net.data").unlink()
+    assert hashes[0] != hashes[1]
+
+
+def test_plain_attributes_belong_to_a_modules_hash() -> None:
+    class Gain(nn.Module):
+        def __init__(self, gain: float) -> None:
+            super().__init__()
+            self.gain = gain
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return image * self.gain
+
+    one, other = Gain(1.0), Gain(-1.0)
+    assert open_network(one).facts.sha256 != open_network(other).facts.sha256
+    hashes = {open_network(one).facts.sha256 for _ in range(2)}
+    one.eval()
+    assert hashes == {open_network(one).facts.sha256}
+
+
+@pytest.mark.parametrize("dtype", ["uint32", "int64", "float64"])
+def test_wide_numbers_are_centred_before_they_are_rounded(build: Build, dtype: str) -> None:
+    raw = (tiles("int64").astype(np.int64) + 2_000_000_000).astype(dtype)
+    wanted = recipe(dtype=dtype, offset=(2e9, 2e9), scale=(0.5, 0.5))
+    found = build().prepare(wanted, CPU)(raw).scores
+    narrow = build().prepare(recipe(offset=(0.0, 0.0), scale=(0.5, 0.5)), CPU)(tiles()).scores
+    assert found is not None
+    assert narrow is not None
+    np.testing.assert_allclose(found, narrow, rtol=1e-5, atol=1e-4)
+
+
+def test_a_module_whose_hooks_keep_things_on_it_is_run_once_at_a_time() -> None:
+    class Skips(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(2, 3, 3, padding=1)
+            self.first.register_forward_hook(self.keep)
+
+        def keep(self, _: nn.Module, __: object, result: torch.Tensor) -> None:
+            self.kept = result
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            self.first(image)
+            time.sleep(0.001)  # lets other threads in
+            return self.kept
+
+    network = open_network(Skips())
+    run = network.prepare(recipe(scores=None), CPU)
+    batches = [tiles() // (n + 1) for n in range(8)]
+    alone = [run(batch).labels for batch in batches]
+    with ThreadPoolExecutor(4) as pool:
+        together = [found.labels for found in pool.map(run, batches * 4)]
+    for index, labels in enumerate(together):
+        np.testing.assert_array_equal(labels, alone[index % 8])

@@ -15,6 +15,7 @@ from torch import nn
 from tile_infer import (
     DeviceError,
     ImageError,
+    ModelError,
     OutputError,
     SettingError,
     TileInferError,
@@ -222,3 +223,79 @@ def test_a_module_is_given_back_as_it_was() -> None:
     predict_large(image(40, 40), module)
     assert module.training
     assert torch.get_num_threads() == threads
+
+
+class TwoHeads(nn.Module):
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return pixels - 0.5, 0.5 - pixels
+
+
+def test_another_head_does_not_continue_a_mask(tmp_path: Path) -> None:
+    out = tmp_path / "mask.zarr"
+    first = np.asarray(predict_large(image(), TwoHeads(), out, head="0"))
+    with pytest.raises(OutputError, match="head: 0 then, 1 now"):
+        predict_large(image(), TwoHeads(), out, head="1")
+    second = np.asarray(predict_large(image(), TwoHeads(), out, head="1", overwrite=True))
+    assert (first != second).mean() > 0.99
+
+
+def test_an_output_may_not_overwrite_its_image(tmp_path: Path) -> None:
+    source = zarr.create_array(tmp_path / "image.zarr", data=image(), chunks=(100, 100))
+    for out in (tmp_path / "image.zarr", tmp_path, tmp_path / "image.zarr" / "mask"):
+        with pytest.raises(OutputError, match=r"overlap|no mask of tile-infer"):
+            predict_large(tmp_path / "image.zarr", Threshold(), out, overwrite=True)
+    np.testing.assert_array_equal(source[:], image())
+
+
+def test_a_users_partial_file_is_neither_deleted_nor_overlooked(tmp_path: Path) -> None:
+    out = tmp_path / "folder"
+    out.mkdir()
+    (out / "slide.tif.partial").write_text("half a download")
+    with pytest.raises(OutputError, match="no mask of tile-infer"):
+        predict_large(image(), Threshold(), out)
+    assert (out / "slide.tif.partial").read_text() == "half a download"
+
+
+def test_a_finished_mask_that_lost_a_chunk_of_its_pyramid_gets_it_back(tmp_path: Path) -> None:
+    out = tmp_path / "mask.zarr"
+    pixels = image(2500, 2100)
+    before = predict_large(pixels, Threshold(), out, tile=(256, 256))
+    level = before.group["1"]
+    assert isinstance(level, zarr.Array)
+    whole = np.asarray(level[:])
+    (out / "1" / "c" / "0" / "0").unlink()
+    after = predict_large(pixels, Threshold(), out).group["1"]
+    assert isinstance(after, zarr.Array)
+    np.testing.assert_array_equal(np.asarray(after[:]), whole)
+    assert len(np.unique(whole)) == 2
+
+
+def test_a_network_that_fails_on_the_real_tiles_fails_before_the_output_is_touched(
+    tmp_path: Path,
+) -> None:
+    class Small(nn.Module):
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            if pixels.shape[0] > 1:
+                raise RuntimeError("one at a time, please")
+            return pixels
+
+    out = tmp_path / "mask.zarr"
+    before = np.asarray(predict_large(image(), Threshold(), out))
+    with pytest.raises(ModelError, match=r"cannot run 2 tiles .* one at a time, please"):
+        predict_large(image(), Small(), out, batch_size=2, overwrite=True)
+    np.testing.assert_array_equal(np.asarray(predict_large(image(), Threshold(), out)), before)
+
+
+def test_limits_of_memory_may_change_when_a_run_is_continued(slide: Path, model: Path) -> None:
+    predict_large(slide, model)
+    predict_large(slide, model, memory=8 << 30, device_memory=1 << 30)
+
+
+def test_a_link_to_a_folder_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    link = tmp_path / "mask.zarr"
+    link.symlink_to(tmp_path / "disk")
+    predict_large(image(), Threshold(), link)
+    predict_large(image(), Threshold(), link, overwrite=True)
+    assert link.is_symlink()
+    assert (tmp_path / "disk" / "zarr.json").exists()
