@@ -13,7 +13,7 @@ def inspect(network: Network, settings: Settings, channels: int | None = None) -
 
     Args:
         network: The network.
-        settings: Their ``tolerance`` and ``halo`` count.
+        settings: Their ``tolerance``, ``halo`` and ``tile`` count.
         channels: Input channels, for a network that does not say.
 
     Raises:
@@ -31,4 +31,4 @@ def inspect(network: Network, settings: Settings, channels: int | None = None) -
         return inside
 
     channels = facts.channels or channels or 1
-    return probe(logits, channels, facts.fixed, tolerance=settings.tolerance)
+    return probe(logits, channels, facts.fixed, tolerance=settings.tolerance, tile=settings.tile)

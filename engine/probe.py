@@ -8,8 +8,9 @@ from ..tiler.errors import ModelError
 from ..tiler.geometry import AxisGeometry, Geometry
 from .probe_bench import Bench, LogitsFunction, Shape
 from .probe_halo import Halo, judge_influence, measure_halo
+from .probe_margin import measure_margin
 from .probe_period import COMMON_SHIFTS, Shifts
-from .probe_sizes import Fixed, Sizes, trial_sizes
+from .probe_sizes import Fixed, Sizes, settle_period, trial_sizes
 
 __all__ = ["LogitsFunction", "Probe", "Verdict", "probe"]
 
@@ -37,6 +38,12 @@ class Probe:
     at most, also where the tile is too small to compare any two."""
     tolerance: float | None
     """Stated tolerance that the halo was measured with; ``None`` for exact."""
+    lowest: float
+    """Smallest logit on noise."""
+    highest: float
+    """Largest logit on noise."""
+    sums_to_one: bool
+    """Whether the logits are a distribution over several classes at every pixel."""
     runs: int
     """Network runs it took."""
 
@@ -52,6 +59,7 @@ def probe(
     fixed: Fixed,
     *,
     tolerance: float | None = None,
+    tile: Shape | None = None,
     seed: int = 0,
 ) -> Probe:
     """Measure tile sizes, margin, period and halo of a network.
@@ -61,6 +69,7 @@ def probe(
         channels: Input channels.
         fixed: Height and width where the file fixes them, ``None`` where free.
         tolerance: Accept a halo beyond which logits differ by up to this part of the largest.
+        tile: A size to try where a network with free axes refuses all the usual ones.
         seed: Of the noise.
 
     Raises:
@@ -72,37 +81,37 @@ def probe(
     verdict: Verdict = "does_not_fit"
     period: Shape = (1, 1)
     disagreement = math.inf
-    for size in trial_sizes(bench, fixed):
+    for size in trial_sizes(bench, fixed, tile):
         bench.inspect(size)
         first = first or size
         shifts = Shifts(bench, size, tolerance)
-        shift, verdict = _find_shift(bench, size, shifts, only=None not in fixed)
+        only = None not in fixed or size == tile
+        shift, verdict = _find_shift(bench, size, shifts, only=only)
         disagreement = min(disagreement, shifts.least)
         if shift is not None:
-            period = shifts.reduce(shift)
+            period = settle_period(bench, size, fixed, shifts.reduce(shift))
             sizes = Sizes(bench, fixed, math.lcm(*period))
-            tile = sizes.canonical(size)
-            halo = measure_halo(bench, tile, period, tolerance)
+            canonical = sizes.canonical(size)
+            halo = measure_halo(bench, canonical, period, tolerance)
             if halo is not None:
-                step = sizes.step(tile, halo, tolerance)
-                tile = sizes.smallest(tile, step, halo, tolerance)
-                return _result(bench, tile, fixed, step, period, halo, "bounded", tolerance)
-            verdict = judge_influence(bench, tile)
+                step = sizes.step(canonical, halo, tolerance)
+                before = measure_margin(bench, canonical, period)
+                smallest = sizes.smallest(canonical, step, halo, tolerance)
+                return _result(
+                    bench, smallest, fixed, step, period, halo, "bounded", tolerance, before
+                )
+            verdict = judge_influence(bench, canonical)
             if verdict == "position_dependent":  # it is not: crops agreed, only too little is left
                 verdict = "does_not_fit"
-            disagreement = max(
-                Shifts(bench, size, tolerance, amplitude).disagreement((shift, shift))
-                for amplitude in bench.amplitudes
-            )
         if verdict != "does_not_fit" and max(size) >= _LARGE_ENOUGH_PX:
             break
     assert first is not None  # trial_sizes raises where there is none
     sizes = Sizes(bench, fixed, _ASSUMED_PERIOD)
-    tile = sizes.canonical(first)
-    grown = sizes.lost(sizes.grow(tile, _ASSUMED_PERIOD))
-    step = _ASSUMED_PERIOD if grown == sizes.lost(tile) else 0
+    canonical = sizes.canonical(first)
+    grown = sizes.lost(sizes.grow(canonical, _ASSUMED_PERIOD))
+    step = _ASSUMED_PERIOD if grown == sizes.lost(canonical) else 0
     halo = Halo((0, 0), (0, 0), min(disagreement, 1.0))
-    return _result(bench, tile, fixed, step, period, halo, verdict, tolerance)
+    return _result(bench, canonical, fixed, step, period, halo, verdict, tolerance)
 
 
 def _find_shift(
@@ -142,18 +151,20 @@ def _result(
     halo: Halo,
     verdict: Verdict,
     tolerance: float | None,
+    before: Shape | None = None,
 ) -> Probe:
     output = bench.run(size)
     axes = []
     for axis in (0, 1):
         lost = size[axis] - output.shape[1 + axis]
+        margin = lost // 2 if before is None else before[axis]
         axes.append(
             AxisGeometry(
                 size=size[axis],
                 step=step if fixed[axis] is None else 0,
                 period=period[axis],
-                margin_before=lost // 2,
-                margin_after=lost - lost // 2,
+                margin_before=margin,
+                margin_after=lost - margin,
                 halo_before=halo.before[axis],
                 halo_after=halo.after[axis],
             )
@@ -164,5 +175,8 @@ def _result(
         classes=output.shape[0],
         disagreement=halo.disagreement,
         tolerance=tolerance,
+        lowest=bench.lowest,
+        highest=bench.highest,
+        sums_to_one=bench.sums_to_one,
         runs=bench.runs,
     )

@@ -1,5 +1,6 @@
 """The bench on which a network is probed: it runs crops of one noise image."""
 
+import math
 from typing import Protocol
 
 import numpy as np
@@ -12,8 +13,11 @@ Shape = tuple[int, int]
 Logits = NDArray[np.float32]
 """Output of one tile, ``(class, y, x)``."""
 
-_REPEAT_PX = 997  # a prime, so that the repetition shares no divisor with any period
+_REPEAT_PX = 997  # primes, so that what repeats shares no divisor with any period
+_TREAD_PX = 61
 _RAMP_PX = 1024
+_MESH_PX = 64
+_SUM_ERROR = 1e-4
 
 
 class LogitsFunction(Protocol):
@@ -31,9 +35,10 @@ class LogitsFunction(Protocol):
 class Bench:
     """Runs a network on crops of one noise image and counts the runs.
 
-    The noise is white plus 16-px patches, which reach deep layers, plus a ramp of brightness, so
-    that two shifted crops have clearly different means and a network that pools the whole tile
-    shows it. It comes at two amplitudes: that of a normalised image and that of raw bytes.
+    The noise is white plus 16-px patches, which reach deep layers. Flat rectangles cover a quarter
+    of it, for branches that work only where an image is flat or has straight edges. A staircase of
+    brightness gives two shifted crops clearly different means, so that a network that pools the
+    whole tile shows it. All comes at two amplitudes: of a normalised image and of raw bytes.
     """
 
     def __init__(self, logits: LogitsFunction, channels: int, seed: int) -> None:
@@ -43,10 +48,18 @@ class Bench:
         fine = rng.standard_normal((channels, side, side), dtype=np.float32)
         coarse = rng.standard_normal((channels, side // 16 + 1, side // 16 + 1), dtype=np.float32)
         self._noise = fine + coarse.repeat(16, axis=1).repeat(16, axis=2)[:, :side, :side]
+        _flatten(self._noise, rng)
         self.amplitudes: tuple[float, ...] = (1.0, 64.0)
         """Amplitudes that tell something of this network, the most telling first."""
         self.runs = 0
         """Network runs so far."""
+        self.refusal: Exception | None = None
+        """Why the network refused a size, the last time it did."""
+        self.lowest = math.inf
+        """Smallest logit of all runs without NaN or infinity."""
+        self.highest = -math.inf
+        """Largest logit of these runs."""
+        self._sums_to_one = True
         self._kept: dict[tuple[Shape, float], Logits] = {}
 
     def run(
@@ -76,7 +89,8 @@ class Bench:
             return self._kept[size, amplitude]
         rows, columns = (np.arange(o, o + n) for o, n in zip(origin, size, strict=True))
         tile = self._noise[:, rows % _REPEAT_PX][:, :, columns % _REPEAT_PX]
-        tile = tile + ((rows[:, None] + columns) / _RAMP_PX).astype(np.float32)
+        stairs = (rows[:, None] // _TREAD_PX + columns // _TREAD_PX) * (_TREAD_PX / _RAMP_PX)
+        tile = tile + stairs.astype(np.float32)
         if change is not None:
             changed = 2 - 3 * tile
             tile[:, change] = changed[:, change]
@@ -93,11 +107,28 @@ class Bench:
                 "name the output that holds the map"
             )
         result: Logits = output[0]
+        self._note_range(result)
         if reference:  # asked for again and again: one per amplitude is kept
             if len(self._kept) == len(self.amplitudes):
                 self._kept.pop(next(iter(self._kept)))
             self._kept[size, amplitude] = result
         return result
+
+    def _note_range(self, output: Logits) -> None:
+        if np.isfinite(output).all():
+            lowest = float(output.min())
+            self.lowest = min(self.lowest, lowest)
+            self.highest = max(self.highest, float(output.max()))
+            self._sums_to_one &= (
+                len(output) > 1
+                and lowest >= 0
+                and bool((np.abs(output.sum(axis=0) - 1) <= _SUM_ERROR).all())
+            )
+
+    @property
+    def sums_to_one(self) -> bool:
+        """Whether every pixel of all runs was a distribution over several classes."""
+        return self._sums_to_one and math.isfinite(self.lowest)
 
     def out(self, size: Shape) -> Shape:
         """Return the height and width of the output."""
@@ -110,7 +141,8 @@ class Bench:
             return self.run(size)
         except ModelError:
             raise
-        except Exception:  # every backend refuses in its own words
+        except Exception as error:  # every backend refuses in its own words
+            self.refusal = error
             return None
 
     def inspect(self, size: Shape) -> None:
@@ -166,7 +198,21 @@ def difference(one: Logits, other: Logits, shift: Shape) -> NDArray[np.float32]:
     return result
 
 
-def centre(length: int) -> slice:
-    """Return the central eighth of an axis, at least two pixels: what is deep inside."""
-    half = max(1, length // 16)
+def centre(length: int, part: int = 8) -> slice:
+    """Return the central ``1 / part`` of an axis, at least two pixels: what is deep inside."""
+    half = max(1, length // (2 * part))
     return slice(length // 2 - half, length // 2 + half)
+
+
+def _flatten(noise: NDArray[np.float32], rng: np.random.Generator) -> None:
+    """Put a rectangle of one brightness on every other node of a grid.
+
+    The grid starts at the first pixel, so that rectangles lie across the start of a tile, and at
+    many sizes across its end; the first node stays noise, for tiles smaller than a mesh.
+    """
+    nodes = -(-noise.shape[1] // _MESH_PX)
+    for node in np.argwhere(np.indices((nodes, nodes)).sum(axis=0) % 2):
+        size = rng.integers(24, _MESH_PX, 2, endpoint=True)
+        start = node * _MESH_PX - size // 2 + rng.integers(-6, 6, 2, endpoint=True)
+        y, x = (slice(max(0, a), a + n) for a, n in zip(start, size, strict=True))
+        noise[:, y, x] = 2 * rng.standard_normal((len(noise), 1, 1), dtype=np.float32)

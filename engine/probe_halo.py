@@ -115,24 +115,37 @@ def _clear_run(bad: NDArray[np.bool_]) -> slice:
 
 def _reach(bench: Bench, size: Shape, strip: int, limit: float) -> Halo:
     """Return how far beyond themselves changed rows and columns are felt, from both ends."""
-    reference = bench.run(size)
-    depths = []
-    for at in (slice(0, strip), slice(-strip, None)):
-        changed = bench.run(size, change=at)
-        felt = ~(difference(reference, changed, (0, 0)) <= limit)  # NaN is felt
-        if at.start:
-            felt = felt[::-1, ::-1]
-        # Rows are judged on the far half of the columns, where changed columns are felt least.
-        y, x = felt.shape[0] // 2, felt.shape[1] // 2
-        depths.append(
-            (_depth(np.any(felt[:, x:], axis=1), strip), _depth(np.any(felt[y:], axis=0), strip))
-        )
-    return Halo(before=depths[0], after=depths[1])
+    before, after = (
+        (max(0, reach(y, limit) - strip), max(0, reach(x, limit) - strip))
+        for y, x in influence(bench, size, strip)
+    )
+    return Halo(before, after)
 
 
-def _depth(felt: NDArray[np.bool_], strip: int) -> int:
-    found = np.flatnonzero(felt)
-    return max(0, int(found[-1]) + 1 - strip) if found.size else 0
+Profiles = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
+def influence(bench: Bench, size: Shape, strip: int) -> tuple[Profiles, Profiles]:
+    """Return what a change of the first, and of the last, ``strip`` rows and columns does.
+
+    Each is a pair for y and x: the largest |difference| of the logits in each output row, and in
+    each column, counted from the changed end.
+    """
+    first = difference(bench.run(size), bench.run(size, change=slice(0, strip)), (0, 0))
+    last = difference(bench.run(size), bench.run(size, change=slice(-strip, None)), (0, 0))
+    return _profiles(first), _profiles(last[::-1, ::-1])
+
+
+def _profiles(change: NDArray[np.float32]) -> Profiles:
+    # Rows are judged on the far half of the columns, where changed columns are felt least.
+    y, x = change.shape[0] // 2, change.shape[1] // 2
+    return change[:, x:].max(axis=1), change[y:].max(axis=0)
+
+
+def reach(profile: NDArray[np.float32], limit: float) -> int:
+    """Return the number of output pixels within which a change is felt."""
+    felt = np.flatnonzero(~(profile <= limit))  # NaN is felt
+    return int(felt[-1]) + 1 if felt.size else 0
 
 
 def judge_influence(

@@ -9,56 +9,69 @@ from .probe_bench import Bench, Shape, centre, difference
 
 ROUNDING = 1e-5
 """Largest difference, over the largest logit, that counts as rounding."""
+EXACT = 1.2e-7
+"""Largest difference, likewise, that one rounding in single precision explains."""
 COMMON_SHIFTS = (16, 64, 48, 60, 56, 36, 32, 8, 4)
 """The most usual period, multiples of most others, and small ones for small tiles."""
 _MAX_SHIFT = 64
+_PARTS = (2, 3, 4, 5, 6, 8)
+Disagreement = tuple[float, ...]
+"""Largest |difference| over the largest logit in the central half to eighth."""
 
 
 class Shifts:
-    """Compares a crop of one size with shifted ones."""
+    """Compares a crop of one size with shifted ones, at every amplitude."""
 
-    def __init__(
-        self, bench: Bench, size: Shape, tolerance: float | None, amplitude: float | None = None
-    ) -> None:
+    def __init__(self, bench: Bench, size: Shape, tolerance: float | None) -> None:
         self._bench = bench
         self._size = size
         self._tolerance = max(ROUNDING, tolerance or 0.0)
-        self._amplitude = amplitude
-        self._reference = bench.run(size, amplitude=amplitude)
-        self._largest = float(np.abs(self._reference).max())
-        self._agreement = ROUNDING
+        self._out = bench.out(size)
         self.least = math.inf
         """Least disagreement of the diagonal shifts tried."""
+        self._found: Disagreement = (math.inf,) * len(_PARTS)
 
-    def disagreement(self, shift: Shape, per_px: int = 1) -> float:
-        """Return the largest |difference| deep inside, over the largest logit.
+    def disagreement(self, shift: Shape, per_px: int = 1) -> Disagreement:
+        """Return the largest |difference| over the largest logit, in ever deeper parts.
 
         Args:
             shift: Pixels along y and x.
             per_px: Tile pixels per output pixel to be tried.
         """
-        other = self._bench.run(self._size, shift, amplitude=self._amplitude)
-        error = difference(self._reference, other, (shift[0] // per_px, shift[1] // per_px))
-        deep = error[centre(error.shape[0]), centre(error.shape[1])]
-        return float(deep.max()) / self._largest
-
-    def agree(self, shift: Shape) -> bool:
-        """Say whether two crops agree deep inside as well as those that ``find`` found."""
-        return self.disagreement(shift) <= self._agreement
+        worst = np.zeros(len(_PARTS))
+        for amplitude in self._bench.amplitudes:
+            reference = self._bench.run(self._size, amplitude=amplitude)
+            other = self._bench.run(self._size, shift, amplitude=amplitude)
+            error = difference(reference, other, (shift[0] // per_px, shift[1] // per_px))
+            height, width = error.shape
+            deepest = [error[centre(height, n), centre(width, n)].max() for n in _PARTS]
+            worst = np.maximum(worst, np.array(deepest) / np.abs(reference).max())
+            if not worst[-1] <= self._tolerance:  # no need to look further
+                break
+        return tuple(worst.tolist())
 
     def find(self, shifts: Iterable[int]) -> int | None:
-        """Return the first of ``shifts``, along both axes at once, under which crops agree."""
-        out = min(self._reference.shape[1:])
+        """Return the one of ``shifts``, along both axes at once, under which crops agree best.
+
+        Best is exactly and in the largest part; the first such is taken. Agreement deep inside
+        alone is no proof where a weak layer sees far: larger multiples are tried then.
+        """
+        tried: dict[int, Disagreement] = {}
         for shift in shifts:
-            if out - shift < max(4, out // 4):
+            exact = [s for s, errors in tried.items() if errors[-1] <= EXACT]
+            if min(self._out) - shift < max(4, min(self._out) // 4) or any(
+                shift % s for s in exact
+            ):
                 continue
-            error = self.disagreement((shift, shift))
-            self.least = min(self.least, error)
-            if error <= self._tolerance:
-                # A divisor has to agree as well as this, whatever tolerance was stated.
-                self._agreement = max(ROUNDING, 4 * error)
-                return shift
-        return None
+            tried[shift] = self.disagreement((shift, shift))
+            self.least = min(self.least, tried[shift][-1])
+            if tried[shift][0] <= EXACT:
+                break
+        best = min(tried, key=lambda s: _rank(tried[s]), default=None)
+        if best is None or not tried[best][-1] <= self._tolerance:
+            return None
+        self._found = tried[best]
+        return best
 
     def rest(self) -> list[int]:
         """Return the shifts to try after the common ones: large ones first, multiples of most."""
@@ -67,35 +80,46 @@ class Shifts:
     def reduce(self, shift: int) -> Shape:
         """Return the smallest period along y and x of which ``shift`` is a multiple.
 
-        Shifts under which a network is equivariant form a group, so testing divisors is enough.
+        Shifts under which a network is equivariant form a group, so testing divisors is enough. A
+        period too small is wrong and one too large is not, so a divisor has to agree as well as
+        the shift that ``find`` found, whatever tolerance was stated, and in as large a part.
         """
         both = self._divide(shift, (1, 1))
         return self._divide(both, (1, 0)), self._divide(both, (0, 1))
 
     def _divide(self, shift: int, along: Shape) -> int:
         for prime in _primes(shift):
-            while shift % prime == 0 and self.agree(
+            while shift % prime == 0 and self._agrees(
                 (shift // prime * along[0], shift // prime * along[1])
             ):
                 shift //= prime
         return shift
+
+    def _agrees(self, shift: Shape) -> bool:
+        limit = max(EXACT, min(4 * self._found[-1], self._tolerance))
+        part = next((i for i, error in enumerate(self._found) if error <= limit), -1)
+        return self.disagreement(shift)[part] <= limit
 
     def pixels_per_output(self) -> int:
         """Return the tile pixels per output pixel, 1 unless the output turns out coarser.
 
         Called when no shift agrees at scale 1.
         """
-        out = self._reference.shape[1]
+        out = self._out[0]
         for per_px in (2, 4, 8, 16, 32):
             fits = out - _MAX_SHIFT // per_px >= 4
             shift = (_MAX_SHIFT, _MAX_SHIFT)
             if out * per_px == self._size[0] or (
                 out * per_px < self._size[0]
                 and fits
-                and self.disagreement(shift, per_px) <= self._tolerance
+                and self.disagreement(shift, per_px)[-1] <= self._tolerance
             ):
                 return per_px
         return 1
+
+
+def _rank(errors: Disagreement) -> tuple[float, ...]:
+    return (*(not error <= EXACT for error in errors), max(errors[-1], EXACT))
 
 
 def _primes(number: int) -> list[int]:

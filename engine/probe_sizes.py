@@ -1,10 +1,11 @@
 """The tile sizes a network takes, and those among them that mean the same."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 
-from ..tiler.errors import ModelError
+from ..tiler.errors import ModelError, first_line
 from .probe_bench import Bench, Logits, Shape
 from .probe_halo import Halo
 from .probe_period import ROUNDING
@@ -14,10 +15,11 @@ Fixed = tuple[int | None, int | None]
 
 _FIRST_PX = (256, 288, 252, 320, 240, 224, 128, *range(257, 321), 64)
 _LARGER_PX = (512, 576, 1024)
+_LONGEST_PX = 64
 
 
-def trial_sizes(bench: Bench, fixed: Fixed) -> Iterator[Shape]:
-    """Yield sizes that the network takes: one if fixed, else ever larger ones.
+def trial_sizes(bench: Bench, fixed: Fixed, tile: Shape | None) -> Iterator[Shape]:
+    """Yield sizes that the network takes: one if fixed, else ever larger ones, or only ``tile``.
 
     Raises:
         ModelError: The network takes none.
@@ -33,15 +35,41 @@ def trial_sizes(bench: Bench, fixed: Fixed) -> Iterator[Shape]:
         if bench.try_run(_shape(fixed, n)) is not None:
             ran = True
             yield _shape(fixed, n)
+    if not ran and tile is not None:
+        tile = fixed[0] or tile[0], fixed[1] or tile[1]
+        if bench.try_run(tile) is not None:
+            ran = True
+            yield tile
     if not ran:
+        said = f" ({first_line(bench.refusal)})" if bench.refusal else ""
         raise ModelError(
-            f"the network took no tile of {min(_FIRST_PX)} to {max(_LARGER_PX)} px; "
-            "export it with a fixed size or state its tile size"
-        )
+            f"the network took no tile of {min(_FIRST_PX)} to {max(_LARGER_PX)} px{said}; "
+            "mend it, export it with a fixed size or state its tile size"
+        ) from bench.refusal
 
 
 def _shape(fixed: Fixed, free_px: int) -> Shape:
     return fixed[0] or free_px, fixed[1] or free_px
+
+
+def settle_period(bench: Bench, size: Shape, fixed: Fixed, period: Shape) -> Shape:
+    """Return the period, made a multiple of what the sizes that the network takes show.
+
+    What the deepest layers say may drown in the rest, but the sizes that they allow do not: one
+    period more has to lose as much as before.
+    """
+    free = [n is None for n in fixed]
+    lost = _lost(size, bench.run(size))
+    common = math.lcm(*period)
+    for growth in (period, *((by, by) for by in range(common, _LONGEST_PX + 1, common))):
+        grown = size[0] + growth[0] * free[0], size[1] + growth[1] * free[1]
+        output = bench.try_run(grown) if any(free) else None
+        if output is not None and _lost(grown, output) == lost:
+            y, x = (
+                math.lcm(p, by) if f else p for p, by, f in zip(period, growth, free, strict=True)
+            )
+            return y, x
+    return period
 
 
 class Sizes:
@@ -115,7 +143,7 @@ class Sizes:
         if not any(self._free):
             return 0
         base = self._bench.run(size)
-        longest = max(8 * self._period, 64)  # a network may demand multiples of several periods
+        longest = max(8 * self._period, _LONGEST_PX)  # it may demand multiples of several periods
         for by in range(self._period, longest + 1, self._period):
             reference = self._bench.try_run(self.grow(size, by))
             if reference is not None:

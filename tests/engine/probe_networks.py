@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, max_pool2d, relu
+from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, pad, relu
 
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -18,6 +18,18 @@ def as_function(module: nn.Module, seed: int = 0) -> Run:
         fan_in = max(1, parameter[0].numel()) if parameter.dim() > 1 else 25
         with torch.no_grad():
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * (2 / fan_in) ** 0.5)
+    return run_of(module)
+
+
+def untrained(build: Callable[[], nn.Module], seed: int = 0) -> Run:
+    """Return a module with the weights it starts with, which let its deep layers fade."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return run_of(build())
+
+
+def run_of(module: nn.Module) -> Run:
+    """Return the module as a function that runs in one thread."""
     module.eval()
 
     def run(tiles: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -128,6 +140,30 @@ class SqueezeExcite(nn.Module):
         y = relu(self.first(x))
         logits: Tensor = self.last(y * torch.sigmoid(self.gate(y.mean((2, 3), keepdim=True))))
         return logits
+
+
+class FlatOnly(nn.Module):
+    """The image, and its mean over blocks of 8 pixels, the latter only where it has no texture."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        around = pad(x, (1, 1, 1, 1), mode="replicate")
+        texture = (avg_pool2d(around, 3, 1) - x).abs()
+        flat = relu(0.01 - avg_pool2d(texture, 5, 1, 2)) * 100
+        blocks = interpolate(avg_pool2d(flat * x, 8), scale_factor=8.0)
+        return torch.cat([x, blocks], dim=1)
+
+
+class Crop(nn.Module):
+    """What another module returns, less some pixels at the start and at the end of each axis."""
+
+    def __init__(self, inner: nn.Module, before: int, after: int) -> None:
+        super().__init__()
+        self.inner, self.before, self.after = inner, before, after
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.inner(x)
+        bottom, right = (n - self.after for n in y.shape[2:])
+        return y[:, :, self.before : bottom, self.before : right]
 
 
 class AlignCorners(nn.Module):

@@ -7,9 +7,11 @@ convolutions again s + 2. Its margin without padding: 2 * (2 + 4 + ...) per side
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import onnxruntime
@@ -17,7 +19,12 @@ import pytest
 from numpy.typing import NDArray
 from torch import nn
 
+from tile_infer.engine.backends.base import Network, NetworkFacts
+from tile_infer.engine.inspection import inspect
 from tile_infer.engine.probe import Probe, Verdict, probe
+from tile_infer.engine.probe_bench import Bench
+from tile_infer.engine.probe_period import ROUNDING, Shifts
+from tile_infer.engine.settings import Settings
 from tile_infer.tiler.errors import ModelError
 from tile_infer.tiler.geometry import AxisGeometry
 
@@ -27,11 +34,14 @@ from .probe_networks import (
     Bilinear,
     ConstantClass,
     ConstantOutput,
+    Crop,
+    FlatOnly,
     Run,
     SqueezeExcite,
     UNet,
     as_function,
     convolutions,
+    untrained,
 )
 
 FREE = (None, None)
@@ -180,28 +190,95 @@ def test_fixed_rectangle_is_measured_at_its_only_size() -> None:
     assert geometry.x == AxisGeometry(80, 0, 1, 14, 14)
 
 
-def test_network_that_refuses_most_sizes_has_a_step_larger_than_its_period() -> None:
+def taking_only(run: Run, takes: Callable[[int, int], bool]) -> Run:
+    def picky(tiles: NDArray[np.float32]) -> NDArray[np.float32]:
+        if not takes(*tiles.shape[2:]):
+            raise RuntimeError("bad size\nand a long story")
+        return run(tiles)
+
+    return picky
+
+
+def test_period_is_a_multiple_of_what_the_allowed_sizes_show() -> None:
     inner = as_function(UNet(3, padding=1))
-
-    def run(tiles: NDArray[np.float32]) -> NDArray[np.float32]:
-        if tiles.shape[2] % 24 or tiles.shape[3] % 24 or tiles.shape[2] < 48:
-            raise RuntimeError("bad size")
-        return inner(tiles)
-
+    run = taking_only(inner, lambda h, w: h % 24 == w % 24 == 0 and h >= 48)
     axis = probe(run, 1, FREE).geometry.y
-    assert (axis.size, axis.step, axis.period) == (48, 24, 8)
+    assert (axis.size, axis.step, axis.period) == (48, 24, 24)
+    assert probe(inner, 1, FREE).geometry.y.period == 8  # not the sizes', but no harm
 
 
 def test_network_that_refuses_all_sizes_but_one_counts_as_fixed() -> None:
-    inner = as_function(UNet(3, padding=1))
-
-    def run(tiles: NDArray[np.float32]) -> NDArray[np.float32]:
-        if tiles.shape[2:] != (240, 240):
-            raise RuntimeError("bad size")
-        return inner(tiles)
-
+    run = taking_only(as_function(UNet(3, padding=1)), lambda h, w: h == w == 240)
     axis = probe(run, 1, FREE).geometry.y
     assert axis == AxisGeometry(240, 0, 8, 0, 0, 46, 46)
+
+
+def test_size_stated_by_the_user_is_tried_last() -> None:
+    run = taking_only(as_function(UNet(2, padding=1)), lambda h, w: (h, w) == (96, 104))
+    geometry = probe(run, 1, FREE, tile=(96, 104)).geometry
+    assert geometry.y == AxisGeometry(96, 0, 4, 0, 0, 22, 22)
+    assert geometry.x == AxisGeometry(104, 0, 4, 0, 0, 22, 22)
+    with pytest.raises(ModelError, match=r"took no tile of 64 to 1024 px \(bad size\); "):
+        probe(run, 1, FREE)
+
+
+def test_tile_of_the_settings_is_tried() -> None:
+    facts = NetworkFacts("n", "0", "torch", 1, FREE, None, "0", "none")
+    run = taking_only(as_function(convolutions(3, 3)), lambda h, w: h == w == 100)
+    network = cast(Network, SimpleNamespace(facts=facts, logits=run))
+    assert inspect(network, Settings(tile=(100, 100))).geometry.y == AxisGeometry(100, 0, 1, 2, 2)
+    with pytest.raises(ModelError, match="took no tile"):
+        inspect(network, Settings())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_deep_layers_that_hardly_count_still_set_the_period(seed: int) -> None:
+    run = untrained(lambda: UNet(4, padding=1, base=8), seed)
+    geometry = probe(run, 1, (256, 256)).geometry
+    assert (geometry.y.period, geometry.x.period) == (16, 16)
+    # Why rounding is no measure: half the period, which is wrong, agrees to it.
+    shifts = Shifts(Bench(run, 1, 0), (256, 256), None)
+    assert 0 < shifts.disagreement((8, 8))[-1] < ROUNDING
+
+
+def test_deep_layers_that_noise_cannot_show_are_known_by_the_sizes() -> None:
+    net = UNet(3)
+    run = as_function(net)
+    net.up[0].get_parameter("weight").data *= 1e-9
+    axis = probe(run, 1, FREE).geometry.y
+    assert (axis.size, axis.step, axis.period, axis.lost) == (92, 8, 8, 88)
+    # Negative control: without other sizes there is nothing to see.
+    assert probe(run, 1, (252, 252)).geometry.y.period == 1
+
+
+def test_branch_that_works_only_in_flat_areas_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = as_function(FlatOnly())
+    axis = probe(run, 1, (256, 256)).geometry.y
+    assert axis.period == 8
+    assert axis.halo_before >= 8
+    monkeypatch.setattr("tile_infer.engine.probe_bench._flatten", lambda *_: None)
+    axis = probe(run, 1, (256, 256)).geometry.y
+    assert (axis.period, axis.halo_before) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("inner", "before", "after", "margins", "halos"),
+    [
+        pytest.param(nn.Identity(), 8, 0, (8, 0), (0, 0), id="first 8 cropped"),
+        pytest.param(nn.Identity(), 1, 20, (1, 20), (0, 0), id="last 20 cropped"),
+        pytest.param(nn.Identity(), 4, 4, (4, 4), (0, 0), id="both"),
+        pytest.param(convolutions(3, 3, padding=1), 8, 0, (8, 0), (0, 2), id="same-padded"),
+        pytest.param(convolutions(3, 3), 12, 0, (14, 2), (0, 0), id="valid"),
+        pytest.param(convolutions(3, 3), 3, 3, (5, 5), (0, 0), id="valid, both"),
+    ],
+)
+def test_output_off_the_middle_has_two_margins(
+    inner: nn.Module, before: int, after: int, margins: tuple[int, int], halos: tuple[int, int]
+) -> None:
+    geometry = probe(as_function(Crop(inner, before, after)), 1, FREE).geometry
+    for axis in (geometry.y, geometry.x):
+        assert (axis.margin_before, axis.margin_after) == margins
+        assert (axis.halo_before, axis.halo_after) == halos
 
 
 @pytest.mark.parametrize(
@@ -272,7 +349,8 @@ def test_a_class_that_is_constant_by_design_leaves_the_others_to_measure() -> No
         (nn.Sequential(nn.Conv2d(1, 2, 1), nn.Upsample(scale_factor=2)), FREE, "scale 2"),
         (nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1)), FREE, "1 x 1 px"),
         (nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten()), (32, 32), r"got shape \(1, 1800\)"),
-        (nn.Conv2d(3, 2, 3), FREE, "took no tile"),
+        (nn.Conv2d(3, 2, 3), FREE, r"took no tile of 64 to 1024 px \(Given groups=1"),
+        (nn.Conv2d(1, 2, 3).half(), FREE, r"took no tile .* \(Input type \(float\)"),
     ],
 )
 def test_what_is_not_a_map_of_the_tile_is_refused(
@@ -286,8 +364,35 @@ def test_probe_of_one_seed_is_repeatable_and_survives_json() -> None:
     run = as_function(UNet(2, padding=1))
     one, two = probe(run, 1, FREE, seed=3), probe(run, 1, FREE, seed=3)
     assert one == two
-    assert json.loads(json.dumps(asdict(one))) == asdict(two)
+    assert json.loads(json.dumps(asdict(one), allow_nan=False)) == asdict(two)
     assert probe(run, 1, FREE, seed=4).geometry == one.geometry
+
+
+@pytest.mark.parametrize(
+    ("end", "sums_to_one", "inside"),
+    [(nn.Softmax(dim=1), True, True), (nn.Sigmoid(), False, True), (nn.ReLU(), False, False)],
+    ids=["softmax", "sigmoid", "ReLU"],
+)
+def test_range_of_the_logits_shows_probabilities(
+    end: nn.Module, sums_to_one: bool, inside: bool
+) -> None:
+    found = probe(as_function(nn.Sequential(nn.Conv2d(1, 2, 3), end)), 1, FREE)
+    assert found.sums_to_one == sums_to_one
+    assert 0 <= found.lowest < found.highest
+    assert (found.highest <= 1) == inside
+
+
+def test_range_of_the_logits_is_that_of_all_runs() -> None:
+    seen: list[float] = []
+
+    def run(tiles: NDArray[np.float32]) -> NDArray[np.float32]:
+        seen.extend((float(tiles.min()), float(tiles.max())))
+        return tiles
+
+    found = probe(run, 1, FREE)
+    assert (found.lowest, found.highest) == (min(seen), max(seen))
+    assert found.lowest < -100  # that of raw bytes
+    assert not found.sums_to_one
 
 
 def onnx_function(path: str) -> Run:
