@@ -8,13 +8,16 @@ from .probe import Probe, probe
 from .settings import Settings
 
 
-def inspect(network: Network, settings: Settings, channels: int | None = None) -> Probe:
+def inspect(
+    network: Network, settings: Settings, channels: int | None = None, largest: float = 1.0
+) -> Probe:
     """Measure a network's geometry.
 
     Args:
         network: The network.
         settings: Their ``tolerance``, ``halo`` and ``tile`` count.
         channels: Input channels, for a network that does not say.
+        largest: Largest number that it will be given, whatever its sign.
 
     Raises:
         ModelError: It is not a network from an image to a map of the same scale.
@@ -31,4 +34,11 @@ def inspect(network: Network, settings: Settings, channels: int | None = None) -
         return inside
 
     channels = facts.channels or channels or 1
-    return probe(logits, channels, facts.fixed, tolerance=settings.tolerance, tile=settings.tile)
+    return probe(
+        logits,
+        channels,
+        facts.fixed,
+        tolerance=settings.tolerance,
+        tile=settings.tile,
+        largest=largest,
+    )

@@ -90,6 +90,22 @@ def resolve_normalization(
     )
 
 
+def largest_input(
+    source: Source, level: int, channels: tuple[int, ...], normalization: Normalization
+) -> float:
+    """Return the largest number, whatever its sign, that the network may be given."""
+    kind = np.dtype(source.facts.dtype)
+    if kind.kind in "iu":
+        extremes = (float(np.iinfo(kind).min), float(np.iinfo(kind).max))
+    else:
+        extremes = (0.0, 1.0) if kind.kind == "b" else sampled_range(source, level, channels)
+    return max(
+        abs(extreme - offset) * scale
+        for extreme in extremes
+        for offset, scale in zip(normalization.offset, normalization.scale, strict=True)
+    )
+
+
 def _constants(
     mode: str,
     mean: tuple[float, ...],

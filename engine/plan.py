@@ -94,14 +94,19 @@ class Plan:
         """Return the plan that ``to_dict`` gave.
 
         Raises:
-            OutputError: It was stored by a release that is not compatible.
+            OutputError: It was stored by a release that is not compatible, or is damaged.
         """
         if plain.get("version") != PLAN_VERSION:
             raise OutputError(
                 f"the output was begun by another release (plan version {plain.get('version')}, "
                 f"this one writes {PLAN_VERSION}); finish it there, or start again with overwrite"
             )
-        return msgspec.convert(plain, cls, strict=False)
+        try:
+            return msgspec.convert(plain, cls, strict=False)
+        except msgspec.ValidationError as error:
+            raise OutputError(
+                f"the output's plan cannot be read ({error}); start again with overwrite"
+            ) from error
 
     def summary(self) -> dict[str, Any]:
         """Return the plan's main figures; sizes are ``[y, x]`` in pixels."""

@@ -13,7 +13,7 @@ from ..tiler.window import WINDOWS
 from .backends.base import Activation, Execution, Network, NetworkFacts, Recipe, Scores
 from .backends.device import cpu_cores, resolve_device
 from .inspection import inspect
-from .normalize import Normalization, resolve_normalization
+from .normalize import Normalization, largest_input, resolve_normalization
 from .plan import Plan
 from .probe import Probe
 from .settings import Settings
@@ -42,7 +42,9 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
     channels = _choose_channels(source, network.facts, settings)
     device = resolve_device(settings.device or "auto")
     kind = device.partition(":")[0]
-    probe = inspect(network, settings, len(channels))
+    normalization = resolve_normalization(settings, network.facts, source, level, channels)
+    largest = largest_input(source, level, channels, normalization)
+    probe = inspect(network, settings, len(channels), largest)
     facts = network.facts  # a module's ending is seen while it is measured
     geometry, notes, warnings = _crop_rules(probe, settings)
     if not probe.bounded and settings.tile:
@@ -61,7 +63,6 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
         )
     ]
     grid = Grid(*axes)
-    normalization = resolve_normalization(settings, facts, source, level, channels)
     recipe = _recipe(source, channels, grid, geometry, probe, facts, normalization, settings)
     work = measure_work(network, len(channels), probe.geometry)
     tile_bytes = work.bytes(grid.tile)
@@ -71,6 +72,8 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
     execution = Execution(device, settings.precision or "fp32", threads)
     exact = fits and blend is None and settings.halo is None and settings.tolerance is None
     warnings.extend([normalization.warning] if normalization.warning else [])
+    if recipe.activation == "none" and settings.activation != "none":
+        notes.append("the network's output lies between 0 and 1: taken for probabilities")
     return Plan(
         image=source.facts,
         level=level,
@@ -272,6 +275,9 @@ def _choose_activation(network: NetworkFacts, probe: Probe, settings: Settings) 
         raise SettingError("activation=softmax of one channel is 1 everywhere; use sigmoid")
     if asked != "auto":
         return asked
+    in_range = probe.lowest >= 0 and probe.highest <= 1
+    if in_range and (probe.classes == 1 or probe.sums_to_one):
+        return "none"  # an activation that could not be seen in the graph
     return "softmax" if probe.classes > 1 else "sigmoid"
 
 

@@ -60,6 +60,7 @@ def probe(
     *,
     tolerance: float | None = None,
     tile: Shape | None = None,
+    largest: float = 1.0,
     seed: int = 0,
 ) -> Probe:
     """Measure tile sizes, margin, period and halo of a network.
@@ -70,13 +71,14 @@ def probe(
         fixed: Height and width where the file fixes them, ``None`` where free.
         tolerance: Accept a halo beyond which logits differ by up to this part of the largest.
         tile: A size to try where a network with free axes refuses all the usual ones.
+        largest: Largest number in the images to come: noise of that size is tried as well.
         seed: Of the noise.
 
     Raises:
         ModelError: The network does not map a tile to a map of its scale, refuses every size, or
             is constant on noise.
     """
-    bench = Bench(logits, channels, seed)
+    bench = Bench(logits, channels, seed, largest)
     first: Shape | None = None
     verdict: Verdict = "does_not_fit"
     period: Shape = (1, 1)

@@ -38,10 +38,13 @@ class Bench:
     The noise is white plus 16-px patches, which reach deep layers. Flat rectangles cover a quarter
     of it, for branches that work only where an image is flat or has straight edges. A staircase of
     brightness gives two shifted crops clearly different means, so that a network that pools the
-    whole tile shows it. All comes at two amplitudes: of a normalised image and of raw bytes.
+    whole tile shows it. All comes at the amplitude of a normalised image, of raw bytes, and where
+    images hold larger numbers yet, at theirs.
     """
 
-    def __init__(self, logits: LogitsFunction, channels: int, seed: int) -> None:
+    def __init__(
+        self, logits: LogitsFunction, channels: int, seed: int, largest: float = 1.0
+    ) -> None:
         self._logits = logits
         rng = np.random.default_rng(seed)
         side = _REPEAT_PX
@@ -50,6 +53,8 @@ class Bench:
         self._noise = fine + coarse.repeat(16, axis=1).repeat(16, axis=2)[:, :side, :side]
         _flatten(self._noise, rng)
         self.amplitudes: tuple[float, ...] = (1.0, 64.0)
+        if largest > 4 * 64:
+            self.amplitudes += (largest / 2,)  # the noise reaches well beyond 2
         """Amplitudes that tell something of this network, the most telling first."""
         self.runs = 0
         """Network runs so far."""

@@ -119,15 +119,17 @@ def _require_finite(pixels: NDArray[np.generic]) -> None:
 
 
 def sampled_range(source: Source, level: int, channels: tuple[int, ...]) -> tuple[float, float]:
-    """Return the smallest and largest pixel of squares spread over the image."""
+    """Return the smallest and largest finite pixel of squares spread over the image."""
     height, width = source.facts.levels[level].shape
     low, high = np.inf, -np.inf
     for y in _spread(height):
         for x in _spread(width):
             box = Box.of(y, min(y + SAMPLE_PX, height), x, min(x + SAMPLE_PX, width))
             pixels = source.read(level, box, channels)
-            low, high = min(low, float(np.nanmin(pixels))), max(high, float(np.nanmax(pixels)))
-    return low, high
+            pixels = pixels[np.isfinite(pixels)]
+            if pixels.size:
+                low, high = min(low, float(pixels.min())), max(high, float(pixels.max()))
+    return (low, high) if low <= high else (0.0, 0.0)
 
 
 def _spread(length: int) -> list[int]:

@@ -230,3 +230,45 @@ def test_lists_and_single_numbers_will_do() -> None:
     listed = plan_prediction(blank(300, 300, 3), network, channels=[2, 1, 0], tile=200)  # type: ignore[arg-type]
     assert listed.channels == (2, 1, 0)
     assert listed.grid.tile == (200, 200)
+
+
+def test_an_activation_that_the_graph_hides_is_not_applied_twice() -> None:
+    class Hidden(nn.Module):
+        def __init__(self, classes: int) -> None:
+            super().__init__()
+            self.inner = nn.Conv2d(1, classes, 3)
+
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            powers = self.inner(pixels).clamp(-30, 30).exp()
+            total = powers.sum(dim=1, keepdim=True) if powers.shape[1] > 1 else 1 + powers
+            result: torch.Tensor = powers / total
+            return result
+
+    for classes in (1, 3):
+        plan = plan_prediction(blank(50, 50), Hidden(classes))
+        assert plan.network.ends_in == "none"
+        assert plan.recipe.activation == "none"
+        assert "taken for probabilities" in " ".join(plan.notes)
+        asked = plan_prediction(blank(50, 50), Hidden(classes), activation="sigmoid")
+        assert asked.recipe.activation == "sigmoid"
+    assert plan_prediction(blank(50, 50), nn.Conv2d(1, 1, 3)).recipe.activation == "sigmoid"
+
+
+def test_a_network_is_probed_with_numbers_as_large_as_the_images() -> None:
+    class Wakes(nn.Module):
+        """Sees 9 px around, but only where a pixel is above 3000."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.near, self.far = nn.Conv2d(1, 2, 1), nn.Conv2d(1, 2, 19, padding=9)
+
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            result: torch.Tensor = self.near(pixels) + self.far((pixels - 3000).relu())
+            return result
+
+    torch.manual_seed(0)
+    network = Wakes()
+    image = np.full((99, 99), 5000, np.uint16)
+    raw = plan_prediction(image, network, normalize="none")
+    assert raw.probe.geometry.x.halo_before == 9
+    assert plan_prediction(image, network, normalize="unit").probe.geometry.x.halo_before == 0

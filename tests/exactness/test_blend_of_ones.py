@@ -71,7 +71,7 @@ def test_a_window_that_is_no_partition_of_unity_shows(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("kind", ["hann", "gaussian"])
 def test_blended_probabilities_of_a_bounded_network_are_near_the_exact_ones(kind: Any) -> None:
     image = textured(150, 210)[:, :, 0]
-    network = nn.Sequential(nn.Conv2d(1, 3, 5, padding=2), nn.Sigmoid())
+    network = nn.Sequential(nn.Conv2d(1, 3, 5, padding=2), nn.Tanh())
     exact = predict_large(image, network, output="probabilities", activation="softmax")
     mixed = predict_large(
         image, network, output="probabilities", blend=kind, tile=(64, 48), activation="softmax"

@@ -71,8 +71,9 @@ def test_the_nuclei_network_equals_its_whole_pass_and_its_published_output() -> 
     assert error.max() > 1e-3, "at the edge, mirrored and zero-padded images are to differ"
 
 
-def test_nuclei_are_found() -> None:
-    found = predict_large(DATA / "nuclei/img2d.tif", NUCLEI / "weights.onnx", normalize="zscore")
+def test_nuclei_are_found(tmp_path: Path) -> None:
+    image, out = DATA / "nuclei/img2d.tif", tmp_path / "mask.zarr"
+    found = predict_large(image, NUCLEI / "weights.onnx", out, normalize="zscore")
     mask = np.asarray(found) == 1
     truth = tifffile.imread(DATA / "nuclei/mask2d.tif") > 0
     assert (mask & truth).sum() / (mask | truth).sum() >= 0.75

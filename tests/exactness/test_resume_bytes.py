@@ -60,7 +60,7 @@ def test_stopped_thrice_and_resumed(model: Any, tmp_path: Path, options: dict[st
         with pytest.raises(StopError):
             predict_large(SLIDE, model, parts, workers=2, on_progress=stop_after(blocks), **options)
     assert tree(parts) != tree(whole)
-    (parts / "0/c/0/left.over.partial").write_bytes(b"cut short")
+    (parts / "0/c/0/0.0a1b0a1b0a1b0a1b0a1b0a1b0a1b0a1b.partial").write_bytes(b"cut short")
     resumed = predict_large(SLIDE, model, parts, **options)
     assert 0 < resumed.report["blocks_run"] < resumed.plan.grid.blocks
     assert tree(parts) == tree(whole)
@@ -183,9 +183,9 @@ def test_another_image_or_model_is_refused_and_named(tmp_path: Path) -> None:
 def test_what_a_kill_left_of_the_claim_is_no_foreign_folder(tmp_path: Path) -> None:
     out = tmp_path / "mask.zarr"
     (out / "tile_infer").mkdir(parents=True)
-    (out / "tile_infer/zarr.0a1b.partial").write_text("{")
+    (out / "tile_infer/zarr.0a1b0a1b0a1b0a1b0a1b0a1b0a1b0a1b.partial").write_text("{")
     predict_large(SLIDE, seeded(2, 0, classes=3), out)
-    assert "tile_infer/zarr.0a1b.partial" not in tree(out)
+    assert "tile_infer/zarr.0a1b0a1b0a1b0a1b0a1b0a1b0a1b0a1b.partial" not in tree(out)
 
 
 def test_killed_twenty_times(tmp_path: Path) -> None:
