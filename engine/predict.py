@@ -111,7 +111,7 @@ def _keep_apart(image: Any, store: Store) -> None:
     """Refuse an output that would overwrite its own image."""
     if not isinstance(image, str | os.PathLike) or not isinstance(store, LocalStore):
         return
-    path, root = Path(image).resolve(), Path(store.root)
+    path, root = Path(image).resolve(), Path(store.root).resolve()
     if path == root or root in path.parents or path in root.parents:
         raise OutputError(f"{root} and the image {path} overlap; choose another place with out")
 

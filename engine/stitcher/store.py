@@ -36,7 +36,9 @@ def open_store(out: str | os.PathLike[str] | Store) -> Store:
     """
     if isinstance(out, Store):
         return out
-    path = Path(out).resolve()  # a link is followed: what it leads to is written to
+    path = Path(out)
+    if path.is_symlink():  # what it leads to is written to
+        path = path.resolve()
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path} exists and is a file; choose another place with out")
     there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
