@@ -21,8 +21,7 @@ check: dev
 	$(BIN)/python -m pytest -q tests/test_layout.py
 
 bench: dev
-	$(BIN)/python benchmarks/overhead.py
-	$(BIN)/python benchmarks/memory.py
+	for script in overhead memory demo phase tables; do $(BIN)/python benchmarks/$$script.py || exit; done
 
 clean:
 	rm -rf .venv build dist *.egg-info demo

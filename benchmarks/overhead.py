@@ -63,7 +63,7 @@ def main() -> None:
     """Measure, print each round and save."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--width", type=int, default=16, help="channels of the first level")
-    parser.add_argument("--side", type=int, default=16 * CORE_PX, help="side of the slide in px")
+    parser.add_argument("--side", type=int, default=21 * CORE_PX, help="side of the slide in px")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     cores = cpu_cores()

@@ -41,7 +41,7 @@ def tiled(
 def main() -> None:
     """Measure several seeds, print and save."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--width", type=int, default=16, help="channels of the first level")
+    parser.add_argument("--width", type=int, default=8, help="channels of the first level")
     parser.add_argument("--side", type=int, default=1604, help="side of the image: 4 + 16 n px")
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()

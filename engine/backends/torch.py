@@ -65,7 +65,7 @@ class TorchNetwork:
         for size in (64, 256, 576):
             if first is None:
                 break
-            with suppress(Exception), torch.inference_mode():  # any refusal is as good
+            with suppress(Exception), torch.no_grad():  # any refusal is as good
                 self.module(torch.zeros(1, first.in_channels, size, size, device=self._device))
                 return first.in_channels
         return None
@@ -171,7 +171,8 @@ class _TorchRunner:
         # An activation at the end is undone by taking its input, at the price of watching each
         # operator; a network that ends in logits is run as it is.
         recorder = None if recipe.ends_in == "none" else _Recorder()
-        with torch.no_grad() if recorder else torch.inference_mode():
+        # no_grad: what a module keeps of an inference_mode run could not be trained with later.
+        with torch.no_grad():
             images = torch.from_numpy(np.ascontiguousarray(tiles)).to(self.device)
             images = images.permute(0, 3, 1, 2)
             if recipe.normalizes:
@@ -222,8 +223,8 @@ class _TorchRunner:
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Watches a run: what each tensor was made from, and the work of each layer.
 
-    Runs under ``no_grad``: under ``inference_mode`` operators come by before they are broken down
-    into the few that are looked for here.
+    Not for ``inference_mode``, under which operators come by before they are broken down into the
+    few that are looked for here.
     """
 
     def __init__(self) -> None:
