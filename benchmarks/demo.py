@@ -16,7 +16,7 @@ def main() -> None:
     """Run the demo as a user does and keep its figure and its picture."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        command = [Path(sys.executable).parent / "tile-infer", "demo", folder]
+        command = [str(Path(sys.executable).parent / "tile-infer"), "demo", str(folder)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         print(done.stdout)
         dice = re.search(r"Dice\D*(0\.\d+)", done.stdout)

@@ -6,7 +6,7 @@ from math import prod
 import numpy as np
 
 from ..tiler.axis import AxisGrid, exact_grid, overlapping_grid
-from ..tiler.errors import SettingError
+from ..tiler.errors import ModelError, SettingError
 from ..tiler.geometry import AxisGeometry, Geometry
 from ..tiler.grid import Grid
 from ..tiler.window import WINDOWS
@@ -39,7 +39,7 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
         DeviceError: The device cannot be had.
     """
     level = _choose_level(source, settings)
-    channels = _choose_channels(source, network.facts, settings)
+    channels = _choose_channels(source, network, settings)
     device = resolve_device(settings.device or "auto")
     kind = device.partition(":")[0]
     normalization = resolve_normalization(settings, network.facts, source, level, channels)
@@ -55,6 +55,8 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
         blend = "hann"
     if not fits:
         warnings.append(_why_not_exact(facts, probe, blend))
+    if probe.whole_numbers:
+        warnings.append(_check_whole_numbers(facts, probe))
     shape = source.facts.levels[level].shape
     axes = [
         _axis(length, axis, tile, settings, blend, CORE_LIMIT_PX[kind])
@@ -70,7 +72,13 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
     grid, workers, memory_bytes = fit_memory(facts, grid, recipe, tile_bytes, batch, kind, settings)
     threads = max(1, cpu_cores() // workers) if kind == "cpu" else 1
     execution = Execution(device, settings.precision or "fp32", threads)
-    exact = fits and blend is None and settings.halo is None and settings.tolerance is None
+    exact = (
+        fits
+        and blend is None
+        and settings.halo is None
+        and settings.tolerance is None
+        and not probe.whole_numbers
+    )
     warnings.extend([normalization.warning] if normalization.warning else [])
     if recipe.activation == "none" and settings.activation != "none":
         notes.append("the network's output lies between 0 and 1: taken for probabilities")
@@ -98,7 +106,7 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
             precision=execution.precision,
             level=level,
             channels=channels,
-            normalize=normalization.mode if settings.mean is None else None,
+            normalize=None if normalization.mode == "given" else normalization.mode,
             activation=recipe.activation,
             threshold=recipe.threshold,
             output=settings.output or "labels",
@@ -125,26 +133,24 @@ def _choose_level(source: Source, settings: Settings) -> int:
     return level
 
 
-def _choose_channels(source: Source, network: NetworkFacts, settings: Settings) -> tuple[int, ...]:
-    there, wanted = source.facts.channels, network.channels
-    channels = settings.channels
-    if channels is None:
-        if wanted not in (None, there):
-            raise SettingError(
-                f"{source.facts.name} has {there} channels ({source.facts.axes}), the network "
-                f"takes {wanted}; choose with channels, e.g. --channels "
-                + ",".join(str(min(n, there - 1)) for n in range(wanted or 1))
-            )
-        return tuple(range(there))
+def _choose_channels(source: Source, network: Network, settings: Settings) -> tuple[int, ...]:
+    there, wanted = source.facts.channels, network.facts.channels
+    channels = tuple(range(there)) if settings.channels is None else settings.channels
     if max(channels) >= there:
         raise SettingError(
             f"channels={list(channels)}: {source.facts.name} has channels 0 to {there - 1}"
         )
-    if wanted not in (None, len(channels)):
+    if wanted is None or len(channels) == wanted or network.takes(len(channels)):
+        return channels
+    if settings.channels is not None:
         raise SettingError(
             f"channels={list(channels)} are {len(channels)}, but the network takes {wanted}"
         )
-    return channels
+    raise SettingError(
+        f"{source.facts.name} has {there} channels ({source.facts.axes}), the network "
+        f"takes {wanted}; choose with channels, e.g. --channels "
+        + ",".join(str(min(n, there - 1)) for n in range(wanted))
+    )
 
 
 def _crop_rules(probe: Probe, settings: Settings) -> tuple[Geometry, list[str], list[str]]:
@@ -197,6 +203,19 @@ def _why_not_exact(network: NetworkFacts, probe: Probe, blend: str | None) -> st
         f"{probe.disagreement:.2g} of the largest logit in their middle); "
         + ("overlapping tiles are blended" if blended else "there may be seams between tiles")
         + ", and the mask depends on the tile's size"
+    )
+
+
+def _check_whole_numbers(network: NetworkFacts, probe: Probe) -> str:
+    """Return a warning about an output that was thresholded already; refuse one of labels."""
+    if probe.lowest < 0 or probe.highest > 1:
+        raise ModelError(
+            f"{network.name} returns whole numbers from {probe.lowest:g} to {probe.highest:g}, "
+            "which look like labels; let it return logits"
+        )
+    return (
+        f"{network.name} returns zeros and ones only, so what it sees cannot be measured to the "
+        "last pixel: the mask is not certified to be exact; let it return logits"
     )
 
 
@@ -275,8 +294,7 @@ def _choose_activation(network: NetworkFacts, probe: Probe, settings: Settings) 
         raise SettingError("activation=softmax of one channel is 1 everywhere; use sigmoid")
     if asked != "auto":
         return asked
-    in_range = probe.lowest >= 0 and probe.highest <= 1
-    if in_range and (probe.classes == 1 or probe.sums_to_one):
+    if probe.lowest >= 0 and probe.highest <= 1:
         return "none"  # an activation that could not be seen in the graph
     return "softmax" if probe.classes > 1 else "sigmoid"
 
@@ -289,6 +307,11 @@ def _output_bytes(grid: Grid, recipe: Recipe, settings: Settings) -> int:
 
 def _class_names(network: NetworkFacts, probe: Probe) -> tuple[str, ...]:
     count = max(2, probe.classes)
-    if len(network.class_names) == count:
-        return network.class_names
-    return tuple(f"class {label}" for label in range(count))
+    if not network.class_names:
+        return tuple(f"class {label}" for label in range(count))
+    if len(network.class_names) != count:
+        raise ModelError(
+            f"{network.name} names {len(network.class_names)} classes in its metadata, but its "
+            f"output has {count}; correct the metadata"
+        )
+    return network.class_names

@@ -36,6 +36,7 @@ from .prediction import Prediction, build_report
 from .settings import Settings
 from .sources import Source, open_source
 from .stitcher.mask import Mask
+from .stitcher.records import Record
 from .stitcher.store import claim, clear, open_store, place, stored_plan
 
 log = logging.getLogger(__name__)
@@ -65,9 +66,7 @@ def predict(
             warnings.warn(warning, TileInferWarning, stacklevel=3)
         if on_plan:
             on_plan(plan)
-        with _writing(store):
-            mask = Mask(store, plan)
-        records = mask.done()
+        mask, records = _opened(store, plan)
         todo = [block for block in range(plan.grid.blocks) if block not in records]
         if todo:
             run = run or network.prepare(plan.recipe, plan.execution)
@@ -109,16 +108,34 @@ def _default_out(image: Any, network: Network) -> Path | MemoryStore:
 
 def _keep_apart(image: Any, store: Store) -> None:
     """Refuse an output that would overwrite its own image."""
-    if not isinstance(image, str | os.PathLike) or not isinstance(store, LocalStore):
+    there = getattr(image, "store", None)  # of a Zarr array or group
+    if there is not None and there == store:
+        raise OutputError("the output is the store of the image; choose another place with out")
+    place_of_image = there.root if isinstance(there, LocalStore) else image
+    if not isinstance(place_of_image, str | os.PathLike) or not isinstance(store, LocalStore):
         return
-    path, root = Path(image).resolve(), Path(store.root).resolve()
+    path, root = Path(place_of_image).resolve(), Path(store.root).resolve()
     if path == root or root in path.parents or path in root.parents:
         raise OutputError(f"{root} and the image {path} overlap; choose another place with out")
 
 
+def _opened(store: Store, plan: Plan) -> tuple[Mask, dict[int, Record]]:
+    """Return the mask, begun or continued, and the records of what is done."""
+    try:
+        with _writing(store):
+            mask = Mask(store, plan)
+            return mask, mask.done()
+    except TileInferError:
+        raise
+    except Exception as error:  # zarr and its codecs raise types of their own
+        raise OutputError(
+            f"{place(store)} is damaged ({first_line(error)}); use overwrite to start again"
+        ) from error
+
+
 @contextmanager
 def _writing(store: Store) -> Iterator[None]:
-    """Tell a failure to write in one line."""
+    """Tell in one line that the mask cannot be written."""
     try:
         yield
     except TileInferError:
@@ -136,7 +153,7 @@ def _settle(
     A new plan claims the output only when the network is ready to run it, and an old mask is
     deleted only then: what cannot run changes nothing.
     """
-    stored = stored_plan(store)
+    stored = stored_plan(store, damaged_ok=overwrite)
     run = None
     if stored is None or overwrite:
         plan, run = _prepared(source, network, settings)
@@ -175,7 +192,7 @@ def _tried(network: Network, plan: Plan) -> Runner:
     run = network.prepare(plan.recipe, plan.execution)
     shape = (plan.batch, *plan.grid.tile, plan.recipe.channels)
     try:
-        run(np.zeros(shape, plan.recipe.dtype))
+        output = run(np.zeros(shape, plan.recipe.dtype))
     except TileInferError:
         raise
     except Exception as error:
@@ -183,6 +200,13 @@ def _tried(network: Network, plan: Plan) -> Runner:
             f"{plan.network.name} cannot run {plan.batch} tiles of {plan.grid.tile[0]} x "
             f"{plan.grid.tile[1]} px at once on {plan.execution.device}: {first_line(error)}"
         ) from error
+    found = output.scores if output.labels is None else output.labels
+    if found is not None and found.shape[-2:] != plan.grid.window:
+        raise ModelError(
+            f"{plan.network.name} does not take tiles of {plan.grid.tile[0]} x {plan.grid.tile[1]} "
+            f"px: {plan.grid.window[0]} x {plan.grid.window[1]} px are to be kept of each, and it "
+            f"gave {found.shape[-2]} x {found.shape[-1]}; use another tile"
+        )
     return run
 
 

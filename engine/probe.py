@@ -42,8 +42,8 @@ class Probe:
     """Smallest logit on noise."""
     highest: float
     """Largest logit on noise."""
-    sums_to_one: bool
-    """Whether the logits are a distribution over several classes at every pixel."""
+    whole_numbers: bool
+    """Whether the logits are whole numbers only, as of labels."""
     runs: int
     """Network runs it took."""
 
@@ -179,6 +179,6 @@ def _result(
         tolerance=tolerance,
         lowest=bench.lowest,
         highest=bench.highest,
-        sums_to_one=bench.sums_to_one,
+        whole_numbers=bench.whole_numbers,
         runs=bench.runs,
     )

@@ -17,7 +17,6 @@ _REPEAT_PX = 997  # primes, so that what repeats shares no divisor with any peri
 _TREAD_PX = 61
 _RAMP_PX = 1024
 _MESH_PX = 64
-_SUM_ERROR = 1e-4
 
 
 class LogitsFunction(Protocol):
@@ -53,9 +52,9 @@ class Bench:
         self._noise = fine + coarse.repeat(16, axis=1).repeat(16, axis=2)[:, :side, :side]
         _flatten(self._noise, rng)
         self.amplitudes: tuple[float, ...] = (1.0, 64.0)
+        """Amplitudes that tell something of this network, the most telling first."""
         if largest > 4 * 64:
             self.amplitudes += (largest / 2,)  # the noise reaches well beyond 2
-        """Amplitudes that tell something of this network, the most telling first."""
         self.runs = 0
         """Network runs so far."""
         self.refusal: Exception | None = None
@@ -64,7 +63,8 @@ class Bench:
         """Smallest logit of all runs without NaN or infinity."""
         self.highest = -math.inf
         """Largest logit of these runs."""
-        self._sums_to_one = True
+        self.whole_numbers = True
+        """Whether all logits of these runs were whole numbers, as labels are."""
         self._kept: dict[tuple[Shape, float], Logits] = {}
 
     def run(
@@ -121,19 +121,11 @@ class Bench:
 
     def _note_range(self, output: Logits) -> None:
         if np.isfinite(output).all():
-            lowest = float(output.min())
-            self.lowest = min(self.lowest, lowest)
-            self.highest = max(self.highest, float(output.max()))
-            self._sums_to_one &= (
-                len(output) > 1
-                and lowest >= 0
-                and bool((np.abs(output.sum(axis=0) - 1) <= _SUM_ERROR).all())
-            )
-
-    @property
-    def sums_to_one(self) -> bool:
-        """Whether every pixel of all runs was a distribution over several classes."""
-        return self._sums_to_one and math.isfinite(self.lowest)
+            lowest, highest = float(output.min()), float(output.max())
+            self.lowest, self.highest = min(self.lowest, lowest), max(self.highest, highest)
+            # Above 2^24 every number in single precision is a whole one.
+            small = max(-lowest, highest) < 1 << 20
+            self.whole_numbers &= small and bool((output == np.rint(output)).all())
 
     def out(self, size: Shape) -> Shape:
         """Return the height and width of the output."""

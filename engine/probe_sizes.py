@@ -25,6 +25,8 @@ def trial_sizes(bench: Bench, fixed: Fixed, tile: Shape | None) -> Iterator[Shap
         ModelError: The network takes none.
     """
     if None not in fixed:
+        if bench.try_run(_shape(fixed, 1)) is None:
+            raise ModelError(f"the network cannot be run: {_refusal(bench)}") from bench.refusal
         yield _shape(fixed, 1)
         return
     first = next((n for n in _FIRST_PX if bench.try_run(_shape(fixed, n)) is not None), None)
@@ -41,11 +43,15 @@ def trial_sizes(bench: Bench, fixed: Fixed, tile: Shape | None) -> Iterator[Shap
             ran = True
             yield tile
     if not ran:
-        said = f" ({first_line(bench.refusal)})" if bench.refusal else ""
         raise ModelError(
-            f"the network took no tile of {min(_FIRST_PX)} to {max(_LARGER_PX)} px{said}; "
-            "mend it, export it with a fixed size or state its tile size"
+            f"the network took no tile of {min(_FIRST_PX)} to {max(_LARGER_PX)} px "
+            f"({_refusal(bench)}); mend it, export it with a fixed size or state its tile size"
         ) from bench.refusal
+
+
+def _refusal(bench: Bench) -> str:
+    """Return what the network said when it refused a size."""
+    return first_line(bench.refusal) if bench.refusal else "it said nothing"
 
 
 def _shape(fixed: Fixed, free_px: int) -> Shape:

@@ -16,6 +16,13 @@ _TUPLES: tuple[tuple[str, Callable[[Any], Any], int], ...] = (
 )
 """Settings that are tuples: what of, and how often a single number counts."""
 
+_SCALARS: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("level", "batch_size", "memory", "device_memory", "workers", "halo"), int),
+    **dict.fromkeys(("threshold", "tolerance", "overlap"), float),
+    **dict.fromkeys(("device", "head", "axes"), str),
+}
+"""What the other settings are."""
+
 _CHOICES = {
     "precision": ("fp32", "tf32", "bf16", "fp16"),
     "normalize": ("auto", "none", "unit", "zscore", "percentile", "imagenet"),
@@ -24,6 +31,19 @@ _CHOICES = {
     "blend": ("hann", "gaussian", "none"),
 }
 """What the settings with a choice may be, for callers without a type checker."""
+
+
+def _of_kind(kind: Callable[[Any], Any], name: str, value: Any) -> Any:
+    """Return a value as a plain Python one: NumPy's numbers will do, text for numbers will not."""
+    try:
+        if kind is not str and isinstance(value, str):
+            raise ValueError("text")
+        plain = kind(value)
+    except (TypeError, ValueError) as error:
+        raise SettingError(f"{name}={value!r} is not possible; use a number") from error
+    if kind is int and plain != value:
+        raise SettingError(f"{name}={value!r} is not possible; use a whole number")
+    return plain
 
 
 class Options(TypedDict, total=False):
@@ -111,8 +131,12 @@ class Settings:
         for name, kind, length in _TUPLES:
             value = getattr(self, name)
             if value is not None:  # a list, or one number for all, will do
-                values = tuple(map(kind, np.atleast_1d(value).tolist()))
+                values = tuple(_of_kind(kind, name, item) for item in np.atleast_1d(value).tolist())
                 object.__setattr__(self, name, values * length if len(values) == 1 else values)
+        for name, kind in _SCALARS.items():
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, _of_kind(kind, name, value))
         for name, values in _CHOICES.items():
             if getattr(self, name) not in (None, *values):
                 raise SettingError(

@@ -46,10 +46,10 @@ def mean_and_deviation(
 def percentiles(
     source: Source, level: int, channels: tuple[int, ...], percents: tuple[float, ...]
 ) -> list[tuple[float, ...]]:
-    """Return percentiles per channel: exact for types of up to 32 bits, whatever the outliers.
+    """Return percentiles per channel: the exact pixel values, whatever the outliers.
 
-    Pixels are turned into 32-bit keys of the same order. A first pass counts their upper halves, a
-    second one the lower halves of those that share the percentile's upper half.
+    Pixels are turned into unsigned integers of the same order. Each pass over the image counts 16
+    more bits of those that share the percentile's upper bits.
 
     Args:
         source: The image.
@@ -63,51 +63,50 @@ def percentiles(
     Raises:
         ImageError: A pixel is NaN or infinite.
     """
-    half, count = 1 << 16, len(channels)
-    upper = np.zeros((count, half), np.int64)
-    for pixels in _squares(source, level, channels):
-        _require_finite(pixels)
-        for channel, keys in enumerate(_ordered_keys(pixels).T):
-            upper[channel] += np.bincount(keys >> 16, minlength=half)
-    # The smallest value that so many pixels do not exceed.
-    ranks = [np.ceil(percent / 100 * upper[0].sum()) for percent in percents]
-    prefixes = [[int((c.cumsum() < rank).sum()) for c in upper] for rank in ranks]
-    lower = np.zeros((len(percents), count, half), np.int64)
-    for pixels in _squares(source, level, channels):
-        for channel, keys in enumerate(_ordered_keys(pixels).T):
-            for index, prefix in enumerate(prefixes):
-                inside = keys[keys >> 16 == prefix[channel]] & (half - 1)
-                lower[index, channel] += np.bincount(inside, minlength=half)
-    found = []
-    for index, rank in enumerate(ranks):
-        values = []
-        for channel, high in enumerate(prefixes[index]):
-            left = rank - upper[channel, :high].sum()
-            low = int((lower[index, channel].cumsum() < left).sum())
-            values.append(_value_of_key(high << 16 | low, source.facts.dtype))
-        found.append(tuple(values))
-    return found
+    kind = np.dtype(source.facts.dtype)
+    height, width = source.facts.levels[level].shape
+    # Of each percentile and channel: the bits known so far, and how many such pixels lie below.
+    known = [[0] * len(channels) for _ in percents]
+    below = [[np.ceil(percent / 100 * height * width)] * len(channels) for percent in percents]
+    for shift in range(max(0, 8 * kind.itemsize - 16), -1, -16):
+        counts = np.zeros((len(percents), len(channels), 1 << 16), np.int64)
+        for pixels in _squares(source, level, channels):
+            _require_finite(pixels)
+            keys = _ordered_keys(pixels)
+            for index, channel in np.ndindex(counts.shape[:2]):
+                mine = keys[:, channel] >> np.uint64(shift)
+                mine = mine[mine >> np.uint64(16) == known[index][channel]] & np.uint64(0xFFFF)
+                counts[index, channel] += np.bincount(mine.astype(np.intp), minlength=1 << 16)
+        for index, channel in np.ndindex(counts.shape[:2]):
+            summed = counts[index, channel].cumsum()
+            bits = int((summed < below[index][channel]).sum())
+            below[index][channel] -= summed[bits - 1] if bits else 0
+            known[index][channel] = known[index][channel] << 16 | bits
+    return [tuple(_value_of_key(key, kind) for key in keys) for keys in known]
 
 
-def _ordered_keys(pixels: NDArray[np.generic]) -> NDArray[np.uint32]:
-    """Return a number for each pixel, of which the larger one belongs to the larger pixel."""
-    if pixels.dtype.kind in "bu" and pixels.dtype.itemsize <= 4:
-        return pixels.astype(np.uint32)
-    if pixels.dtype.kind == "i" and pixels.dtype.itemsize <= 4:
-        return (pixels.astype(np.int64) + (1 << 31)).astype(np.uint32)
-    bits = pixels.astype(np.float32).view(np.uint32)
-    return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
+def _ordered_keys(pixels: NDArray[np.generic]) -> NDArray[np.uint64]:
+    """Return an unsigned integer for each pixel, larger for the larger pixel."""
+    size = pixels.dtype.itemsize
+    if pixels.dtype.kind in "bu":
+        return pixels.astype(np.uint64)
+    sign = np.uint64(1 << (8 * size - 1))
+    bits = np.ascontiguousarray(pixels).view(f"u{size}").astype(np.uint64)
+    if pixels.dtype.kind == "i":
+        return bits ^ sign
+    every = np.uint64((1 << 8 * size) - 1)
+    return np.where(bits & sign, bits ^ every, bits | sign)
 
 
-def _value_of_key(key: int, dtype: str) -> float:
+def _value_of_key(key: int, kind: np.dtype[np.generic]) -> float:
     """Return the pixel that has a key."""
-    kind = np.dtype(dtype)
-    if kind.kind in "bu" and kind.itemsize <= 4:
+    if kind.kind in "bu":
         return float(key)
-    if kind.kind == "i" and kind.itemsize <= 4:
-        return float(key - (1 << 31))
-    bits = key & ~(1 << 31) if key >> 31 else ~key & 0xFFFFFFFF
-    return float(np.uint32(bits).view(np.float32))
+    sign = 1 << (8 * kind.itemsize - 1)
+    if kind.kind == "i":
+        return float(key - sign)
+    bits = key ^ sign if key & sign else key ^ ((1 << 8 * kind.itemsize) - 1)
+    return float(np.array(bits, f"u{kind.itemsize}").view(kind))
 
 
 def _require_finite(pixels: NDArray[np.generic]) -> None:

@@ -31,12 +31,10 @@ def test_the_python_examples_run(
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         exec(compile(example, "README.md", "exec"), {})
-    for line, expected in zip(
-        said.getvalue().splitlines(),
-        re.findall(r"print.*# (\d+)$", example, flags=re.M),
-        strict=False,
-    ):
-        assert line == expected
+    lines = said.getvalue().splitlines()
+    assert len(lines) == example.count("print(")
+    expected = re.findall(r"print.*# (\d+)$", example, flags=re.M)
+    assert set(expected) <= set(lines)
 
 
 def test_there_are_examples() -> None:

@@ -156,6 +156,10 @@ class Network(Protocol):
         """Facts about the network."""
         ...
 
+    def takes(self, channels: int) -> bool:
+        """Say whether the network can be given so many channels."""
+        ...
+
     def logits(self, tiles: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run normalised tiles ``(batch, channel, y, x)``; return ``(batch, class, y, x)``."""
         ...

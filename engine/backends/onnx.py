@@ -45,6 +45,10 @@ class OnnxNetwork:
         """Facts about the network."""
         return self._facts
 
+    def takes(self, channels: int) -> bool:
+        """Say whether the network can be given so many channels."""
+        return self.facts.channels in (None, channels)
+
     @cached_property
     def _logits_session(self) -> Any:
         return _session(cut_to_logits(self.graph), Execution("cpu", threads=_all_cores()))

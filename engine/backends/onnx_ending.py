@@ -11,15 +11,20 @@ _LAYOUT = {"Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape", "Transpose", "
 """Operators that move values without changing them: an activation may come before them."""
 
 
-_LEFT_OUT = {"Clip", "Cast", "Squeeze", "Unsqueeze"}
-"""Operators that are for probabilities, or for a map without a class axis."""
+_LEFT_OUT = {"Clip", "Cast"}
+"""Operators that are for probabilities."""
+
+_KEEPS_CLASSES = {"Identity", "Cast", "Clip", "Transpose"}
+"""Operators that certainly leave the classes beside each other."""
 
 
 def bypass_ending(model: onnx.ModelProto, output: str) -> tuple[str, Ending]:
     """Change the graph so that it ends in logits.
 
     An argmax is cut off together with what follows it, for that works on labels. A sigmoid or
-    softmax is bypassed; a transposition or a crop behind it stays, a clip or cast does not.
+    softmax is bypassed; a transposition behind it stays, a clip or cast does not. Behind a sigmoid,
+    which looks at one value, a crop or a choice of classes stays too; behind a softmax they would
+    change its meaning, and it is left as it is.
 
     Args:
         model: Changed in place.
@@ -28,6 +33,9 @@ def bypass_ending(model: onnx.ModelProto, output: str) -> tuple[str, Ending]:
     Returns:
         The name of the tensor that now holds the logits, and what was found.
     """
+    ranks = {entry.name: len(entry.type.tensor_type.shape.dim) for entry in model.graph.output}
+    # A map without class axis: what took the axis away is left out, so that it is there again.
+    left_out = _LEFT_OUT | ({"Squeeze"} if ranks.get(output) == 3 else set())
     producers = {name: node for node in model.graph.node for name in node.output}
     logits, ending = output, "none"
     tensor, class_axis = output, 1
@@ -42,9 +50,10 @@ def bypass_ending(model: onnx.ModelProto, output: str) -> tuple[str, Ending]:
         elif node.op_type == "Sigmoid" or (
             node.op_type in ("Softmax", "LogSoftmax")
             and _attribute(node, "axis", -1) % 4 == class_axis
+            and all(follower.op_type in _KEEPS_CLASSES for follower in behind)
         ):
             for follower in reversed(behind):
-                if follower.op_type not in _LEFT_OUT:
+                if follower.op_type not in left_out:
                     follower.input[0] = tensor
                     tensor = follower.output[0]
             return tensor, "sigmoid" if node.op_type == "Sigmoid" else "softmax"

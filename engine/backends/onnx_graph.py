@@ -141,7 +141,8 @@ def _image_input(model: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:
 
 def _shape(value: onnx.ValueInfoProto) -> list[int | None]:
     dimensions = value.type.tensor_type.shape.dim
-    return [axis.dim_value if axis.HasField("dim_value") else None for axis in dimensions]
+    # Some exporters write 0 or -1 for an axis of any length.
+    return [axis.dim_value if axis.dim_value > 0 else None for axis in dimensions]
 
 
 def _choose_head(model: onnx.ModelProto, path: Path, head: str | None) -> onnx.ValueInfoProto:

@@ -23,8 +23,6 @@ _ENDINGS: dict[str, Ending] = {
     "argmax": "argmax",
     "max": "argmax",
 }
-_PLAIN = (bool, int, float, str, tuple)
-"""Types of a module's attributes that belong to its identity, like its parameters."""
 _SAME = {"_to_copy", "squeeze", "unsqueeze", "view", "clone", "alias", "detach"}
 
 
@@ -60,15 +58,17 @@ class TorchNetwork:
             raise
 
     def _find_channels(self) -> int | None:
-        """Return the input channels of the first convolution, if the module takes as many."""
+        """Return the input channels of the first convolution, if the module runs with as many."""
         first = next((part for part in self.module.modules() if isinstance(part, nn.Conv2d)), None)
+        return first.in_channels if first and self.takes(first.in_channels) else None
+
+    def takes(self, channels: int) -> bool:
+        """Say whether the module runs with so many channels, at one of three usual sizes."""
         for size in (64, 256, 576):
-            if first is None:
-                break
             with suppress(Exception), torch.no_grad():  # any refusal is as good
-                self.module(torch.zeros(1, first.in_channels, size, size, device=self._device))
-                return first.in_channels
-        return None
+                self.module(torch.zeros(1, channels, size, size, device=self._device))
+                return True
+        return False
 
     @property
     def facts(self) -> NetworkFacts:
@@ -240,6 +240,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if source is not None and name in _ENDINGS and func._schema.is_mutable:
             source = source.clone()
         result = func(*args, **(kwargs or {}))
+        if func._schema.is_mutable and name not in _ENDINGS:
+            self._forget_changed(func, args)
         if name == "convolution":
             self.layers.append(_layer(args, result))
         elif source is not None and (name in _SAME or _over_classes(name, args)):
@@ -247,6 +249,17 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             # The result is kept too, so that its id stays its own.
             self.made[id(made)] = (name, source, made)
         return result
+
+    def _forget_changed(self, func: Any, args: tuple[Any, ...]) -> None:
+        """Forget what tensors were made from that an operator writes into, also through a view."""
+        written = {
+            given.untyped_storage().data_ptr()
+            for given, wanted in zip(args, func._schema.arguments, strict=False)
+            if isinstance(given, torch.Tensor) and wanted.alias_info and wanted.alias_info.is_write
+        }
+        for key, (_, _, made) in list(self.made.items()):
+            if made.untyped_storage().data_ptr() in written:
+                del self.made[key]
 
     def before_activation(self, found: torch.Tensor) -> tuple[Ending, torch.Tensor]:
         """Return the final activation and the tensor it was given.
@@ -280,19 +293,33 @@ def _device_of(module: nn.Module) -> torch.device:
 
 
 def _hash(module: nn.Module) -> str:
-    digest = hashlib.sha256(f"{type(module).__module__}.{type(module).__qualname__}".encode())
-    digest.update(repr(module).encode())
+    """Return a hash of a module's classes, parameters, buffers and attributes; not of its code."""
+    digest = hashlib.sha256(repr(module).encode())
+    own = vars(nn.Module())  # what every module has, such as its hooks
     for name, part in module.named_modules():
-        plain = {
-            key: value
-            for key, value in vars(part).items()
-            if isinstance(value, _PLAIN) and key != "training" and not key.startswith("_")
-        }
-        digest.update(f"{name} {sorted(plain.items())}".encode())
+        digest.update(f"{name} {type(part).__module__}.{type(part).__qualname__}".encode())
+        _digest(digest, {key: value for key, value in vars(part).items() if key not in own})
     for name, value in chain(module.named_parameters(), module.named_buffers()):
         digest.update(name.encode())
-        if isinstance(value, torch.Tensor):
-            digest.update(
-                value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
-            )
+        _digest(digest, value)
     return digest.hexdigest()
+
+
+def _digest(digest: Any, value: Any) -> None:
+    """Add a value to a hash: tensors and containers by what they hold, the rest by type."""
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+    if isinstance(value, np.ndarray):
+        digest.update(f"{value.dtype}{value.shape}".encode())
+        digest.update(value.tobytes())
+    elif isinstance(value, dict):
+        for key in sorted(value, key=repr):
+            digest.update(repr(key).encode())
+            _digest(digest, value[key])
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _digest(digest, item)
+    elif value is None or isinstance(value, bool | int | float | complex | str | bytes):
+        digest.update(repr(value).encode())
+    else:
+        digest.update(type(value).__qualname__.encode())

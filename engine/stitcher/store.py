@@ -47,8 +47,12 @@ def open_store(out: str | os.PathLike[str] | Store) -> Store:
     return LocalStore(path)
 
 
-def stored_plan(store: Store) -> dict[str, Any] | None:
+def stored_plan(store: Store, *, damaged_ok: bool = False) -> dict[str, Any] | None:
     """Return the plan that claimed the store, as plain values; ``None`` for an empty store.
+
+    Args:
+        store: The store.
+        damaged_ok: Return an empty plan where the stored one cannot be read.
 
     Raises:
         OutputError: The store holds something that this package did not write.
@@ -64,11 +68,15 @@ def stored_plan(store: Store) -> dict[str, Any] | None:
         return None
     try:
         plan = json.loads(found.to_bytes())["attributes"]["plan"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise OutputError(f"{place(store)} holds a plan that cannot be read; delete it") from error
-    if not isinstance(plan, dict):
-        raise OutputError(f"{place(store)} holds a plan that cannot be read; delete it")
-    return plan
+    except (ValueError, KeyError, TypeError):
+        plan = None
+    if isinstance(plan, dict):
+        return plan
+    if damaged_ok:
+        return {}
+    raise OutputError(
+        f"{place(store)} holds a plan that cannot be read; use overwrite to start again"
+    )
 
 
 def _is_empty(store: Store) -> bool:

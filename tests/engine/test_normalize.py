@@ -56,7 +56,20 @@ def test_zscore_of_one_value_everywhere_is_finite() -> None:
 
 
 @pytest.mark.parametrize(
-    "dtype", ["uint8", "int8", "uint16", "int16", "int32", "uint32", "float32"]
+    "dtype",
+    [
+        "uint8",
+        "int8",
+        "uint16",
+        "int16",
+        "int32",
+        "uint32",
+        "int64",
+        "uint64",
+        "float16",
+        "float32",
+        "float64",
+    ],
 )
 @pytest.mark.parametrize("outlier", [0, -9999, 10**6])
 def test_percentiles_are_those_of_the_whole_image_whatever_the_outliers(

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from tile_infer import Plan, SettingError, plan_prediction
+from tile_infer import ModelError, Plan, SettingError, plan_prediction
 from tile_infer.engine import planning, sizing
 from tile_infer.engine.networks.export import export_onnx
 from tile_infer.engine.networks.unet import UNet
@@ -272,3 +273,71 @@ def test_a_network_is_probed_with_numbers_as_large_as_the_images() -> None:
     raw = plan_prediction(image, network, normalize="none")
     assert raw.probe.geometry.x.halo_before == 9
     assert plan_prediction(image, network, normalize="unit").probe.geometry.x.halo_before == 0
+
+
+def test_labels_in_disguise_are_refused_and_a_hidden_threshold_costs_the_certificate() -> None:
+    class Rounds(nn.Module):
+        def __init__(self, classes: int) -> None:
+            super().__init__()
+            self.inner = nn.Conv2d(1, classes, 3)
+
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.inner(pixels)
+            labels = found.argmax(dim=1, keepdim=True) + 1 if found.shape[1] > 1 else found > 0
+            return labels.float()
+
+    with pytest.raises(ModelError, match="look like labels; let it return logits"):
+        plan_prediction(blank(50, 50), Rounds(4))
+    plan = plan_prediction(blank(50, 50), Rounds(1))
+    assert not plan.exact
+    assert "zeros and ones only" in " ".join(plan.warnings)
+
+
+def test_a_module_may_reduce_or_repeat_channels_before_its_first_convolution() -> None:
+    class Grey(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Conv2d(1, 2, 3)
+
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            result: torch.Tensor = self.inner(pixels.mean(dim=1, keepdim=True))
+            return result
+
+    assert plan_prediction(blank(50, 50, 3), Grey()).channels == (0, 1, 2)
+    assert plan_prediction(blank(50, 50), Grey()).channels == (0,)
+
+
+def with_metadata(path: Path, **said: Any) -> Path:
+    export_onnx(nn.Conv2d(1, 3, 3), path, in_channels=1)
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {"tile_infer": json.dumps(said)})
+    onnx.save(model, path)
+    return path
+
+
+def test_metadata_of_the_model_reaches_the_plan(tmp_path: Path) -> None:
+    path = with_metadata(tmp_path / "net.onnx", mean=[0.5], std=[0.25], classes=["a", "b", "c"])
+    plan = plan_prediction(blank(50, 50), path)
+    assert (plan.normalize, plan.recipe.offset, plan.recipe.scale) == (
+        "given",
+        (127.5,),
+        (1 / 63.75,),
+    )
+    assert plan.class_names == ("a", "b", "c")
+    assert plan_prediction(blank(50, 50), path, normalize="none").normalize == "none"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"classes": ["a", "b"]},
+        {"mean": 0.5, "std": [1]},
+        {"std": [0], "mean": [0]},
+        {"mean": [0.5]},
+        {"classes": "abc"},
+    ],
+)
+def test_metadata_that_cannot_be_true_is_an_error(tmp_path: Path, said: dict[str, Any]) -> None:
+    path = with_metadata(tmp_path / "net.onnx", **said)
+    with pytest.raises(ModelError, match="metadata"):
+        plan_prediction(blank(50, 50), path)

@@ -299,3 +299,47 @@ def test_a_link_to_a_folder_is_followed(tmp_path: Path) -> None:
     predict_large(image(), Threshold(), link, overwrite=True)
     assert link.is_symlink()
     assert (tmp_path / "disk" / "zarr.json").exists()
+
+
+def test_the_store_of_an_image_given_as_an_object_is_not_its_output(tmp_path: Path) -> None:
+    first = predict_large(image(), Threshold(), tmp_path / "mask.zarr")
+    before = np.asarray(first)
+    for given in (first.mask, first.group):
+        with pytest.raises(OutputError, match="store of the image"):
+            predict_large(given, Threshold(), tmp_path / "mask.zarr", overwrite=True)
+    np.testing.assert_array_equal(np.asarray(first), before)
+
+
+def test_a_tile_that_a_network_shortens_is_refused_before_the_output_is_touched(
+    tmp_path: Path,
+) -> None:
+    class Pools(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Sequential(
+                nn.Conv2d(1, 4, 3, padding=1),
+                nn.InstanceNorm2d(4),
+                nn.MaxPool2d(4),
+                nn.Conv2d(4, 2, 1),
+                nn.Upsample(scale_factor=4),
+            )
+
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            result: torch.Tensor = self.inner(pixels)
+            return result
+
+    out = tmp_path / "mask.zarr"
+    with pytest.raises((ModelError, SettingError)):
+        predict_large(image(), Pools(), out, tile=(66, 66))
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("part", ["tile_infer/zarr.json", "0/zarr.json", "zarr.json"])
+def test_a_damaged_mask_is_told_and_can_be_started_again(tmp_path: Path, part: str) -> None:
+    out = tmp_path / "mask.zarr"
+    before = np.asarray(predict_large(image(), Threshold(), out))
+    (out / part).write_text("")
+    with pytest.raises(OutputError, match="use overwrite to start again"):
+        predict_large(image(), Threshold(), out)
+    again = predict_large(image(), Threshold(), out, overwrite=True)
+    np.testing.assert_array_equal(np.asarray(again), before)

@@ -369,15 +369,13 @@ def test_probe_of_one_seed_is_repeatable_and_survives_json() -> None:
 
 
 @pytest.mark.parametrize(
-    ("end", "sums_to_one", "inside"),
-    [(nn.Softmax(dim=1), True, True), (nn.Sigmoid(), False, True), (nn.ReLU(), False, False)],
+    ("end", "inside"),
+    [(nn.Softmax(dim=1), True), (nn.Sigmoid(), True), (nn.ReLU(), False)],
     ids=["softmax", "sigmoid", "ReLU"],
 )
-def test_range_of_the_logits_shows_probabilities(
-    end: nn.Module, sums_to_one: bool, inside: bool
-) -> None:
+def test_range_of_the_logits_shows_probabilities(end: nn.Module, inside: bool) -> None:
     found = probe(as_function(nn.Sequential(nn.Conv2d(1, 2, 3), end)), 1, FREE)
-    assert found.sums_to_one == sums_to_one
+    assert not found.whole_numbers
     assert 0 <= found.lowest < found.highest
     assert (found.highest <= 1) == inside
 
@@ -392,7 +390,13 @@ def test_range_of_the_logits_is_that_of_all_runs() -> None:
     found = probe(run, 1, FREE)
     assert (found.lowest, found.highest) == (min(seen), max(seen))
     assert found.lowest < -100  # that of raw bytes
-    assert not found.sums_to_one
+    assert not found.whole_numbers
+
+
+def test_labels_show_as_whole_numbers() -> None:
+    run = as_function(nn.Conv2d(1, 2, 3))
+    found = probe(lambda tiles: (run(tiles) > 0).astype(np.float32), 1, FREE)
+    assert found.whole_numbers
 
 
 def onnx_function(path: str) -> Run:

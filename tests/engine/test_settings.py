@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tile_infer.engine.settings import Settings
@@ -43,3 +44,21 @@ def test_only_what_was_asked_for_counts_as_given() -> None:
 def test_choices_fill_only_what_was_left_open() -> None:
     settings = Settings(level=2).resolved(level=0, precision="fp32")
     assert (settings.level, settings.precision) == (2, "fp32")
+
+
+def test_numbers_of_numpy_become_plain_ones() -> None:
+    settings = Settings(
+        threshold=np.float64(0.4),
+        halo=np.int64(4),  # type: ignore[arg-type]
+        head=0,  # type: ignore[arg-type]
+        channels=np.array([1, 0]),  # type: ignore[arg-type]
+    )
+    assert (settings.threshold, settings.halo, settings.head) == (0.4, 4, "0")
+    assert settings.channels == (1, 0)
+    assert type(settings.threshold) is float
+
+
+@pytest.mark.parametrize("options", [{"memory": "4GB"}, {"channels": "a"}, {"workers": 1.5}])
+def test_what_is_no_number_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(SettingError, match="number"):
+        Settings(**options)

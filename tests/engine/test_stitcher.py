@@ -300,5 +300,5 @@ def test_a_plan_that_cannot_be_read_is_told_in_one_line(tmp_path: Path) -> None:
     out = tmp_path / "mask.zarr"
     predict_large(IMAGE, nn.Conv2d(1, 3, 3), out)
     (out / "tile_infer/zarr.json").write_text("{}")
-    with pytest.raises(OutputError, match="holds a plan that cannot be read; delete it"):
+    with pytest.raises(OutputError, match="holds a plan that cannot be read; use overwrite"):
         predict_large(IMAGE, nn.Conv2d(1, 3, 3), out)

@@ -21,17 +21,20 @@ IMAGE_SHAPE = (24, 120_000)
 TILE = (32, 320)
 
 
+SECONDS = [0.0]
+"""Time a tile takes. Not on the network, of whose hash it would be part."""
+
+
 class Slow(nn.Module):
     """Two convolutions that take their time."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.layers = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, 3))
-        self._seconds = seconds  # in neither parameters nor repr: not part of the network's hash
 
     def forward(self, x: Tensor) -> Tensor:
-        time.sleep(self._seconds)
+        time.sleep(SECONDS[0])
         logits: Tensor = self.layers(x)
         return logits
 
@@ -44,10 +47,9 @@ def start(folder: Path, name: str, seconds: float) -> int:
     code = 1
     try:
         torch.set_num_threads(1)
+        SECONDS[0] = seconds
         image: Any = np.load(folder / "image.npy")
-        predict_large(
-            image, Slow(seconds), folder / name, tile=TILE, workers=2, output="probabilities"
-        )
+        predict_large(image, Slow(), folder / name, tile=TILE, workers=2, output="probabilities")
         code = 0
     finally:
         os._exit(code)

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -68,10 +69,18 @@ def test_a_window_that_is_no_partition_of_unity_shows(monkeypatch: pytest.Monkey
     assert np.abs(blended(plan, image) - 1).max() > 0.01
 
 
+class Scaled(nn.Module):
+    """Makes differences large, so that a map in the wrong place shows."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels * 8
+
+
 @pytest.mark.parametrize("kind", ["hann", "gaussian"])
 def test_blended_probabilities_of_a_bounded_network_are_near_the_exact_ones(kind: Any) -> None:
     image = textured(150, 210)[:, :, 0]
-    network = nn.Sequential(nn.Conv2d(1, 3, 5, padding=2), nn.Tanh())
+    torch.manual_seed(0)
+    network = nn.Sequential(Scaled(), nn.Conv2d(1, 3, 5, padding=2), nn.Tanh(), Scaled())
     exact = predict_large(image, network, output="probabilities", activation="softmax")
     mixed = predict_large(
         image, network, output="probabilities", blend=kind, tile=(64, 48), activation="softmax"
@@ -80,7 +89,10 @@ def test_blended_probabilities_of_a_bounded_network_are_near_the_exact_ones(kind
     assert mixed.probabilities is not None
     found = np.asarray(mixed.probabilities, np.float32)
     assert np.abs(found.sum(axis=0) - 1).max() < 2e-3  # float16
-    assert np.abs(found - np.asarray(exact.probabilities, np.float32)).mean() < 2e-2
+    whole = np.asarray(exact.probabilities, np.float32)
+    error = np.abs(found - whole).mean()
+    shifted = np.abs(np.roll(found, 7, axis=2) - whole).mean()
+    assert error < shifted / 2
 
 
 def test_without_a_window_a_valid_network_is_exact_all_the_same() -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tile_infer import ModelError, inspect_network, predict_large
+from tile_infer.engine.networks.export import export_onnx
 
 from .seeded_networks import SeededUNet, export, rarest_share, seeded, textured, unit
 from .whole_pass import TOLERANCE, clear_pixels, label_of, logit_error, whole_pass
@@ -128,3 +129,52 @@ def test_a_module_in_training_mode_is_run_in_evaluation_mode_and_given_back() ->
     assert dropping.training
     assert dropping[1].training
     assert not module.training
+
+
+class Chooses(nn.Module):
+    """Does something to probabilities that a softmax in front of it must be kept for."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.inner, self.what = nn.Conv2d(1, 3, 3), what
+        self.weights = nn.Parameter(torch.tensor([0.1, 1.0, 3.0])[:, None, None])
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        chances: Tensor = self.inner(pixels).softmax(dim=1)
+        if self.what == "one":
+            return chances[:, 1:2]
+        if self.what == "two":
+            return chances[:, 1:]
+        if self.what == "weighted":
+            chances *= self.weights
+        elif self.what == "emptied":
+            chances = chances.clone()
+            chances[:, 0] = 0
+        return chances
+
+
+@pytest.mark.parametrize("what", ["one", "two", "weighted", "emptied"])
+@pytest.mark.parametrize("kind", ["torch", "onnx"])
+def test_what_is_done_to_probabilities_keeps_its_meaning(
+    kind: str, what: str, tmp_path: Path
+) -> None:
+    module = Chooses(what)
+    image = textured(150, 210)[:, :, :1]
+    extended = np.pad(image, ((1, 1), (1, 1), (0, 0)), mode="reflect").astype(np.float32) / 255
+    with torch.no_grad():
+        chances = module(torch.from_numpy(extended.transpose(2, 0, 1)[None])).numpy()[0]
+    expected = chances[0] > 0.5 if len(chances) == 1 else chances.argmax(axis=0)
+    margin = (
+        np.abs(chances[0] - 0.5)
+        if len(chances) == 1
+        else np.abs(np.diff(np.sort(chances, axis=0)[-2:], axis=0)[0])
+    )
+    model: Any = module
+    if kind == "onnx":
+        model = tmp_path / "net.onnx"
+        export_onnx(module, model, in_channels=1)
+    found = np.asarray(predict_large(image[:, :, 0], model))
+    clear = margin > 1e-5
+    assert clear.mean() > 0.99
+    np.testing.assert_array_equal(found[clear], expected[clear])
