@@ -5,6 +5,9 @@ from pathlib import Path
 from ..engine.naming import mask_name
 from ..tiler.errors import OutputError, SettingError
 
+_FILES = {".tif", ".tiff", ".png", ".jpg", ".jpeg", ".json", ".geojson", ".npy"}
+"""Suffixes that nobody means a folder by."""
+
 
 def mask_paths(images: tuple[Path, ...], model: Path, out: Path | None) -> list[Path | None]:
     """Return the folder of each image's mask; ``None`` leaves it to the engine.
@@ -18,6 +21,11 @@ def mask_paths(images: tuple[Path, ...], model: Path, out: Path | None) -> list[
         SettingError: Two images would share a mask, or ``out`` is no folder for several.
         OutputError: ``out`` cannot be made.
     """
+    if out is not None and out.suffix.lower() in _FILES and not out.is_dir():
+        raise SettingError(
+            f"out={out} would be a folder of Zarr; name it {out.with_suffix('.zarr').name}, "
+            "or use --preview FILE.png for a picture"
+        )
     if len(images) == 1:
         return [out]
     names = [mask_name(image, model.stem) for image in images]

@@ -34,7 +34,10 @@ def run_lines(report: dict[str, Any], plan: Plan) -> list[str]:
         time = "already complete"
     made = f"exact, {plan.redundancy:.2f} x the work of one whole pass"
     if plan.blend:
-        made = f"blended ({plan.blend}): depends on the tile's size"
+        made = (
+            f"blended ({plan.blend}): depends on the tile's size; "
+            f"{plan.redundancy:.1f} x the work of one whole pass"
+        )
     elif not plan.exact:
         made = "not certified to be exact"
     facts = {

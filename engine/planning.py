@@ -25,8 +25,9 @@ CORE_LIMIT_PX = {"cpu": 512, "cuda": 2048}
 """Largest core of a network that takes several sizes: larger tiles repeat less, but on a CPU they
 leave the cache."""
 
-BLENDED_PX = 1024
-"""Output of a blended tile of a network that takes several sizes."""
+BLENDED_PX = 512
+"""Output of a blended tile of a network that takes several sizes: of larger ones too many reach
+into two blocks, and are run for both."""
 
 
 def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
@@ -148,7 +149,7 @@ def _choose_channels(source: Source, network: Network, settings: Settings) -> tu
         )
     raise SettingError(
         f"{source.facts.name} has {there} channels ({source.facts.axes}), the network "
-        f"takes {wanted}; choose with channels, e.g. --channels "
+        f"takes {wanted}; choose some, e.g. channels="
         + ",".join(str(min(n, there - 1)) for n in range(wanted))
     )
 

@@ -40,6 +40,11 @@ class Prediction:
         """Logits ``(class, y, x)`` in ``float32``, where ``output="logits"``."""
         return self._scores("logits")
 
+    def __repr__(self) -> str:
+        height, width = self.plan.shape
+        kind = "exact" if self.plan.exact else "not exact"
+        return f"<Prediction {height} x {width} px, {kind}, {self.report['mask']}>"
+
     def _scores(self, name: str) -> ZarrArray | None:
         found = self.group.get(name)
         return found if isinstance(found, zarr.Array) else None

@@ -95,9 +95,11 @@ def fit_memory(
             f"the run needs {human(needed(grid, workers))} of memory and may use {human(limit)}; "
             "use a smaller tile or batch, fewer workers, or more memory"
         )
+    # Blended tiles that reach into two blocks are run for both: there, large blocks come first.
+    fewest_blocks = workers if grid.blended else 4 * workers
     for side in BLOCK_CHUNKS[device]:
         larger = grid.with_blocks((min(side, _chunks(grid.y)), min(side, _chunks(grid.x))))
-        if larger.blocks >= 4 * workers and needed(larger, workers) <= budget:
+        if larger.blocks >= fewest_blocks and needed(larger, workers) <= budget:
             return larger, workers, needed(larger, workers)
     return grid, workers, needed(grid, workers)
 

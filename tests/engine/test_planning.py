@@ -114,9 +114,9 @@ def test_memory_does_not_grow_with_the_image(unet: Path) -> None:
 
 def test_channels_are_checked_against_image_and_network() -> None:
     network = nn.Conv2d(3, 2, 3)
-    with pytest.raises(SettingError, match=r"has 1 channels .* takes 3; choose .* 0,0,0"):
+    with pytest.raises(SettingError, match=r"has 1 channels .* takes 3; choose .* channels=0,0,0"):
         plan_prediction(blank(50, 50), network)
-    with pytest.raises(SettingError, match=r"has 4 channels .* takes 3; choose .* 0,1,2"):
+    with pytest.raises(SettingError, match=r"has 4 channels .* takes 3; choose .* channels=0,1,2"):
         plan_prediction(blank(50, 50, 4), network)
     with pytest.raises(SettingError, match="has channels 0 to 3"):
         plan_prediction(blank(50, 50, 4), network, channels=(0, 1, 4))
