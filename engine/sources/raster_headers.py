@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+_MOST_FILL_BYTES = 1 << 16
+"""A damaged file may be full of them; each costs a read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Header:
@@ -76,13 +79,14 @@ def jpeg_header(file: BinaryIO) -> Header:
 
 def jpeg_segments(file: BinaryIO) -> Iterator[tuple[int, int]]:
     """Yield marker and place of the content of each segment, up to the first scan's."""
-    at = 2
+    at, filled = 2, 0
     while True:
         mark, marker = _exactly(file, at, 2)
-        if mark != 0xFF:
+        if mark != 0xFF or filled > _MOST_FILL_BYTES:
             raise HeaderError(f"no marker at byte {at}")
         if marker == 0xFF:  # markers may be preceded by any number of these
             at += 1
+            filled += 1
             continue
         yield marker, at + 4
         if marker == 0xDA:
@@ -108,6 +112,8 @@ def jpeg2000_header(file: BinaryIO) -> Header:
             raise HeaderError("it has no codestream")
     x1, y1, x0, y0 = struct.unpack(">4I", _exactly(file, at + 8, 16))
     (channels,) = struct.unpack(">H", _exactly(file, at + 40, 2))
+    if channels == 0:
+        raise HeaderError("it has no channels")
     kinds = _exactly(file, at + 42, 3 * channels)
     precision = kinds[0]
     bits = (precision & 0x7F) + 1
@@ -117,8 +123,26 @@ def jpeg2000_header(file: BinaryIO) -> Header:
 
 
 def bmp_header(file: BinaryIO) -> Header:
-    """Read a BMP's size; only decoding tells whether its palette is grey."""
-    width, height = struct.unpack("<ii", _exactly(file, 18, 8))
+    """Read a BMP's size; only decoding tells whether its palette is grey.
+
+    The decoder trusts the header, so all that says where the pixels lie is checked here.
+
+    Raises:
+        HeaderError: It is compressed, of OS/2, or does not hold the pixels it announces.
+    """
+    at, head, width, height = struct.unpack("<IIii", _exactly(file, 10, 16))
+    _, bits, compression = struct.unpack("<HHI", _exactly(file, 26, 8))
+    (colours,) = struct.unpack("<I", _exactly(file, 46, 4))
+    if head not in (40, 52, 56, 108, 124) or compression not in (0, 3, 6):
+        raise HeaderError(f"header of {head} bytes with compression {compression} is not read")
+    if bits not in (1, 4, 8, 16, 24, 32):
+        raise HeaderError(f"{bits} bits per pixel are none of BMP's")
+    row_bytes = (abs(width) * bits + 31) // 32 * 4
+    palette = 4 * (colours or 1 << bits) if bits <= 8 else 0
+    if colours > 256 or width < 1 or at < 14 + head + palette:
+        raise HeaderError("it says nothing sound about where its pixels lie")
+    if at + row_bytes * abs(height) > file.seek(0, os.SEEK_END):
+        raise HeaderError("the file ends before its last pixels")
     return Header(abs(height), width, None, "uint8")
 
 

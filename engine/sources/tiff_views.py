@@ -35,7 +35,7 @@ class PalettePage:
         if indices.size and int(indices.max()) >= len(self._colours):
             why = f"its palette has {len(self._colours)} colours, not {int(indices.max()) + 1}"
             raise self._place.broken(box.y.start, box.y.stop, box.x.start, box.x.stop, why)
-        out[...] = self._colours[indices[..., 0]][..., samples]
+        out[...] = self._colours[:, samples][indices[..., 0]]
 
 
 @dataclass(frozen=True, slots=True)

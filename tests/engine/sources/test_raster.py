@@ -192,3 +192,26 @@ def test_real_jpeg_equals_its_decoder() -> None:
     height, width = source.facts.levels[0].shape
     np.testing.assert_array_equal(source.read(0, Box.of(0, height, 0, width)), expected)
     source.close()
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "word"),
+    [
+        (18, 655_390, "ends before"),
+        (22, -655_390, "ends before"),
+        (10, 1 << 30, "ends before"),
+        (18, -60, "sound"),
+        (10, 20, "sound"),
+        (46, 70_000, "sound"),
+        (30, 1, "compression 1"),
+        (14, 12, "12 bytes"),
+    ],
+)
+def test_bmp_whose_header_lies_never_reaches_the_decoder(
+    tmp_path: Path, at: int, value: int, word: str
+) -> None:
+    data = bytearray(imagecodecs.bmp_encode(noise(40, 60, 3)))
+    data[at : at + 4] = struct.pack("<q", value)[:4]
+    (tmp_path / "a.bmp").write_bytes(data)
+    with pytest.raises(ImageError, match=rf"a\.bmp cannot be opened as BMP: .*{word}"):
+        open_source(tmp_path / "a.bmp")

@@ -67,7 +67,7 @@ def test_index_beyond_the_palette_names_the_pixels(tmp_path: Path) -> None:
     tifffile.imwrite(path, INDICES, photometric="palette", colormap=COLOURS_8_BIT)
     with tifffile.TiffFile(path, mode="r+") as tiff:
         tiff.pages[0].tags[_COLOUR_MAP].overwrite(COLOURS_8_BIT[:, :100].ravel(), erase=False)
-    with pytest.raises(ImageError, match=r"p\.tif.*100 colours|cannot be opened"):
+    with pytest.raises(ImageError, match=r"p\.tif: level 0, .* has 100 colours"):
         whole(path)
 
 
