@@ -1,7 +1,7 @@
-"""NumPy and Dask arrays as images."""
+"""NumPy and Dask arrays as images, with or without xarray's names of axes."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from ...tiler.box import Box
 from ...tiler.errors import ImageError, first_line
 from .axes import AxisOrder, guessed_axes, named_axes
 from .base import ImageFacts, Level
+from .choice import Choice
 from .identity import content_identity, evenly
 from .pixel_type import native_dtype
 from .request import checked_channels
@@ -25,16 +26,23 @@ class ArraySource:
     much larger than a block.
     """
 
-    def __init__(self, array: Any, axes: str | None = None) -> None:
+    def __init__(
+        self, array: Any, axes: Sequence[str] | None = None, choice: Choice | None = None
+    ) -> None:
         """Wrap an array.
 
         Args:
             array: NumPy or Dask array, or anything NumPy takes for an array without copying.
-            axes: One letter per axis, such as ``YXC``; told from the lengths where ``None``.
+            axes: One letter per axis, such as ``YXC``, or one name; told from the lengths where
+                ``None``.
+            choice: The plane, of a stack.
 
         Raises:
             ImageError: The axes or the pixel type are not an image's.
+            SettingError: The chosen plane is not there, or the axes have no names to choose by.
         """
+        choice = choice or Choice()
+        choice.image_of(1, "array", "one image")
         self._is_dask = is_dask(array)
         self._array: Any = array
         if not self._is_dask:
@@ -46,7 +54,9 @@ class ArraySource:
                 "call its compute_chunk_sizes() first"
             )
         self._order: AxisOrder = (
-            guessed_axes(shape, "array") if axes is None else named_axes(axes, shape, "array")
+            guessed_axes(shape, "array", choice)
+            if axes is None
+            else named_axes(axes, shape, "array", choice)
         )
         self._dtype = native_dtype(self._array.dtype, "array")
         segment = None
@@ -60,7 +70,12 @@ class ArraySource:
             axes=self._order.axes,
             levels=(Level(self._order.size, segment=segment),),
             identity=content_identity(
-                {"shape": shape, "dtype": self._array.dtype.str, "axes": self._order.axes},
+                {
+                    "shape": shape,
+                    "dtype": self._array.dtype.str,
+                    "axes": self._order.axes,
+                    "plane": self._order.picked,
+                },
                 self._content(),
             ),
         )
@@ -112,3 +127,20 @@ def is_dask(image: Any) -> bool:
 def is_array(image: Any) -> bool:
     """Say whether an object is, or can be taken for, an array."""
     return is_dask(image) or hasattr(image, "__array__")
+
+
+def is_named_array(image: Any) -> bool:
+    """Say whether an object has the form of an ``xarray.DataArray``, without importing xarray."""
+    dims = getattr(image, "dims", None)
+    return isinstance(dims, tuple) and is_array(getattr(image, "data", None))
+
+
+def named_array(image: Any, axes: str | None, choice: Choice) -> ArraySource:
+    """Open an ``xarray.DataArray``: its dimensions name the axes unless ``axes`` does.
+
+    Data that xarray would load lazily without Dask are loaded whole; open such a file with
+    ``chunks={}``.
+    """
+    names = tuple(str(name) for name in image.dims)
+    unnamed = all(name == f"dim_{i}" for i, name in enumerate(names))
+    return ArraySource(image.data, axes or (None if unnamed else names), choice)

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...tiler.box import Box
-from ...tiler.errors import ImageError
+from ...tiler.errors import ImageError, SettingError
+from .choice import Choice, listed
 
 MOST_CHANNELS_GUESSED = 4
 """An unnamed axis up to this length, beside two longer ones, is taken for the channels."""
@@ -16,6 +17,8 @@ MOST_CHANNELS_GUESSED = 4
 _LETTERS = {
     "y": "Y",
     "x": "X",
+    **dict.fromkeys(("lat", "latitude"), "Y"),
+    **dict.fromkeys(("lon", "longitude"), "X"),
     **dict.fromkeys(("c", "channel", "channels", "band", "bands", "s", "sample", "samples"), "C"),
 }
 _DROPPED = "."
@@ -26,9 +29,11 @@ class AxisOrder:
     """The meaning of each stored axis."""
 
     letters: str
-    """One of ``Y``, ``X``, ``C`` per stored axis, ``.`` for one of length 1 that is dropped."""
+    """One of ``Y``, ``X``, ``C`` per stored axis, ``.`` for one of which one index is kept."""
     shape: tuple[int, ...]
     """Length of each stored axis."""
+    picked: tuple[int, ...] = ()
+    """The index kept of each axis ``.``, in stored order; 0 of each where empty."""
 
     @property
     def axes(self) -> str:
@@ -56,9 +61,12 @@ class AxisOrder:
             "Y": box.y.as_slice(),
             "X": box.x.as_slice(),
             "C": channels if isinstance(channels, slice) else list(channels),
-            _DROPPED: slice(0, 1),
         }
-        return tuple(of_axis[letter] for letter in self.letters)
+        picked = iter(self.picked or (0,) * self.letters.count(_DROPPED))
+        return tuple(
+            slice(at := next(picked), at + 1) if letter == _DROPPED else of_axis[letter]
+            for letter in self.letters
+        )
 
     def to_yxc(self, pixels: NDArray[np.generic], dtype: np.dtype[np.generic]) -> NDArray[Any]:
         """Return what ``index`` selected as a new contiguous array ``(y, x, channel)``."""
@@ -70,30 +78,36 @@ class AxisOrder:
         return np.array(kept.transpose([axes.index(a) for a in "YXC"]), dtype=dtype, order="C")
 
 
-def named_axes(names: Sequence[str], shape: Sequence[int], image: str) -> AxisOrder:
+def named_axes(
+    names: Sequence[str], shape: Sequence[int], image: str, choice: Choice | None = None
+) -> AxisOrder:
     """Return the order of axes that carry names, such as ``("t", "c", "y", "x")``.
 
+    Axes other than y, x and channel make a stack, of which ``choice`` keeps one plane.
+
     Raises:
-        ImageError: There is no y or x, a name comes twice, or another axis is longer than 1.
+        ImageError: There is no y or x, a name comes twice, or a stack comes without a choice.
+        SettingError: The chosen plane is not there.
     """
     if len(names) != len(shape):
         raise ImageError(
             f"every axis of {image} needs a name; got {len(names)} names for {len(shape)} axes"
         )
-    letters = "".join(
-        _LETTERS.get(name.lower(), _DROPPED if length == 1 else "?")
-        for name, length in zip(names, shape, strict=True)
-    )
-    if "?" in letters or any(letters.count(a) != 1 for a in "YX") or letters.count("C") > 1:
-        found = ", ".join(f"{n} ({s})" for n, s in zip(names, shape, strict=True))
+    letters = "".join(_LETTERS.get(name.lower(), _DROPPED) for name in names)
+    found = listed(names, shape)
+    if any(letters.count(a) != 1 for a in "YX") or letters.count("C") > 1:
         raise ImageError(
             f"an image has the axes y, x and at most one for channels; {image} has {found}; "
             "pass one plane of it"
         )
-    return _checked(AxisOrder(letters, tuple(shape)), image)
+    stack = [i for i, letter in enumerate(letters) if letter == _DROPPED]
+    picked = (choice or Choice()).plane_of(
+        [names[i] for i in stack], [shape[i] for i in stack], image, found
+    )
+    return _checked(AxisOrder(letters, tuple(shape), picked), image)
 
 
-def guessed_axes(shape: Sequence[int], image: str) -> AxisOrder:
+def guessed_axes(shape: Sequence[int], image: str, choice: Choice | None = None) -> AxisOrder:
     """Return the order of unnamed axes, told by their lengths.
 
     Two axes are ``(y, x)``. Of three, the first or the last holds the channels if it is at most
@@ -101,7 +115,13 @@ def guessed_axes(shape: Sequence[int], image: str) -> AxisOrder:
 
     Raises:
         ImageError: The lengths do not tell.
+        SettingError: Another plane than the first is chosen; that needs names.
     """
+    if choice is not None and any((choice.page, choice.z, choice.t)):
+        raise SettingError(
+            f"a plane can only be chosen along axes with names; {image} has shape {tuple(shape)} "
+            "without names; give them, as axes='ZYX' or 'TCZYX'"
+        )
     extra = 0
     while len(shape) - extra > 3 and shape[extra] == 1:
         extra += 1
@@ -113,7 +133,9 @@ def guessed_axes(shape: Sequence[int], image: str) -> AxisOrder:
             return _checked(AxisOrder(_DROPPED * extra + "CYX", tuple(shape)), image)
         if kept[2] <= MOST_CHANNELS_GUESSED < min(kept[:2]):
             return _checked(AxisOrder(_DROPPED * extra + "YXC", tuple(shape)), image)
-    hint = "say which axis is which, as axes='YXC' or 'CYX'" if len(kept) == 3 else "pass one plane"
+    hint = "say which axis is which, as axes='YXC' or 'CYX'"
+    if len(kept) > 3:
+        hint = "name its axes, as axes='ZCYX', and choose one plane"
     raise ImageError(
         f"an unnamed array must be (y, x), (y, x, channel) or (channel, y, x) with at most "
         f"{MOST_CHANNELS_GUESSED} channels; {image} has shape {tuple(shape)}; {hint}"

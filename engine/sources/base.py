@@ -40,6 +40,8 @@ class ImageFacts:
     """Hash of size, header and sampled bytes; the same for a copy under another path."""
     unit: str | None = None
     """Unit of ``Level.pixel_size`` in OME's words, e.g. ``micrometer``."""
+    alpha: int | None = None
+    """The channel that is transparency, not data; ``None`` where no channel is known to be."""
 
 
 class Source(Protocol):

@@ -2,14 +2,17 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import zarr
 
 from ...tiler.errors import ImageError, SettingError
-from .array import ArraySource, is_array
+from .array import ArraySource, is_array, is_named_array, named_array
 from .base import Source
+from .choice import Choice
+from .raster import RASTERS, is_raster, raster_opener
 from .tiff import TiffSource, is_tiff
 from .zarr import ZarrSource, is_zarr
 
@@ -22,49 +25,83 @@ class FileFormat(NamedTuple):
     name: str
     recognises: Callable[[Path, bytes], bool]
     """Told by the path and the first 16 bytes."""
-    open: Callable[[Path, str | None], Source]
+    open: Callable[[Path, str | None, Choice], Source]
 
 
-FILE_FORMATS = (FileFormat("TIFF", is_tiff, TiffSource),)
+FILE_FORMATS = (
+    FileFormat("TIFF", is_tiff, TiffSource),
+    *(FileFormat(kind.name, partial(is_raster, kind), raster_opener(kind)) for kind in RASTERS),
+)
+
+_NOT_READ = {
+    b"GIF8": "a GIF",
+    b"RIFF": "a WebP or another RIFF file",
+    b"8BPS": "a Photoshop file",
+    b"%PDF": "a PDF",
+    b"v/1\x01": "an OpenEXR file",
+    b"SIMP": "a FITS file",
+    b"\x89HDF": "an HDF5 or NetCDF file",
+    b"PK\x03\x04": "a ZIP file",
+    b"\x1f\x8b": "a gzip file",
+}
+"""First bytes of known formats, for a refusal that names them."""
 
 
-def open_source(image: Any, *, axes: str | None = None) -> Source:
+def open_source(
+    image: Any,
+    *,
+    axes: str | None = None,
+    page: int | None = None,
+    series: int | None = None,
+    z: int | None = None,
+    t: int | None = None,
+) -> Source:
     """Open an image.
 
     Args:
-        image: Path of a TIFF file or of a Zarr folder, or a NumPy, Zarr or Dask array, or a Zarr
-            group with OME metadata.
-        axes: For an array whose axes have no names: one letter per axis, such as ``CYX``.
+        image: Path of a TIFF, PNG, JPEG, JPEG 2000 or BMP file or of a Zarr folder, or a NumPy,
+            Zarr, Dask or xarray array, or a Zarr group with OME metadata.
+        axes: For an array whose axes have no names: one letter per axis, such as ``CYX``. For a
+            TIFF: other names for the axes of its stack.
+        page: Plane of a stack, counted from 0 in stored order over all axes but y, x, channel and
+            those that ``z`` and ``t`` choose.
+        series: Image of a file that holds several, counted from 0.
+        z: Index along the axis named z.
+        t: Index along the axis named t.
 
     Returns:
         The image, to be closed after use.
 
     Raises:
         ImageError: There is no such file, or it is no image, or not one this can read.
-        SettingError: ``axes`` contradicts a file that names its axes.
+        SettingError: ``axes`` contradicts a file that names its axes, or what is chosen is not
+            there.
 
     >>> import numpy as np
     >>> open_source(np.zeros((572, 388, 3), np.uint8)).facts.axes
     'YXC'
     """
+    choice = Choice(page, series, z, t)
     if isinstance(image, (str, os.PathLike)):
-        return _open_path(Path(image), axes)
+        return _open_path(Path(image), axes, choice)
     if isinstance(image, (zarr.Array, zarr.Group)):
-        return ZarrSource(image, axes)
+        return ZarrSource(image, axes, choice)
+    if is_named_array(image):
+        return named_array(image, axes, choice)
     if is_array(image):
-        return ArraySource(image, axes)
+        return ArraySource(image, axes, choice)
     raise ImageError(
-        f"an image is a path, or a NumPy, Zarr or Dask array; got {type(image).__name__}; "
+        f"an image is a path, or a NumPy, Zarr, Dask or xarray array; got {type(image).__name__}; "
         "pass one of those"
     )
 
 
-def _open_path(path: Path, axes: str | None) -> Source:
+def _open_path(path: Path, axes: str | None, choice: Choice) -> Source:
     known = ", ".join(format_.name for format_ in FILE_FORMATS) + " and Zarr"
     try:
         if path.is_dir():
             if is_zarr(path):
-                return ZarrSource(path, axes)
+                return ZarrSource(path, axes, choice)
             raise ImageError(
                 f"{path} is a folder without Zarr metadata; pass an image file or a Zarr folder"
             )
@@ -72,7 +109,7 @@ def _open_path(path: Path, axes: str | None) -> Source:
             head = file.read(_HEAD_BYTES)
         for format_ in FILE_FORMATS:
             if format_.recognises(path, head):
-                return format_.open(path, axes)
+                return format_.open(path, axes, choice)
     except (ImageError, SettingError):
         raise
     except FileNotFoundError as error:
@@ -83,4 +120,9 @@ def _open_path(path: Path, axes: str | None) -> Source:
         ) from error
     if not head:
         raise ImageError(f"{path} is empty; get a good copy")
+    for magic, kind in _NOT_READ.items():
+        if head.startswith(magic):
+            raise ImageError(
+                f"{path} is {kind}, which is not read ({known} are); convert it to TIFF"
+            )
     raise ImageError(f"{path} is not an image of a known kind ({known}); convert it to TIFF")

@@ -1,6 +1,7 @@
 """TIFF files: whole slides, pyramids, GeoTIFF, OME-TIFF, plain ones."""
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,22 @@ from ...tiler.box import Box
 from ...tiler.errors import ImageError, SettingError, first_line
 from ..naming import readable
 from .base import ImageFacts, Level
+from .choice import Choice
 from .identity import content_identity, file_samples
 from .pixel_type import native_dtype
 from .positional_file import PositionalFile
 from .request import checked_channels
 from .segment_cache import SegmentCache
+from .tiff_colour import alpha_channel, check_colour, colour_map
 from .tiff_pages import PageReader, Place, RawPage, SegmentedPage
 from .tiff_scale import tiff_pixel_size
+from .tiff_series import Layout, alike, chosen_series, layout_of
+from .tiff_views import PalettePage, Turn, TurnedPage, turn_of
 
 CACHE_BYTES = 64 * 1024 * 1024
 """Decoded segments kept per image, unless said otherwise."""
 
-_CHANNEL_AXES = {"YX": "YX", "YXS": "YXC", "YXC": "YXC", "SYX": "CYX", "CYX": "CYX"}
+_ORIENTATION = 274
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 # Python prints warnings of loggers without a handler; what matters is raised here as an error.
@@ -36,28 +41,43 @@ def is_tiff(path: Path, head: bytes) -> bool:
 
 
 class TiffSource:
-    """The first image of a TIFF file, at all its resolutions.
+    """One plane of one image of a TIFF file, at all its resolutions.
 
-    Pixels are as stored: of a palette image the indices, no inversion of MinIsWhite, alpha and
-    other extra samples as channels. Only JPEG's YCbCr becomes RGB.
+    A palette becomes its colours (`colour_map` states their type), except in an image with a
+    channel axis, where it only colours the channels for display. JPEG's and WebP's YCbCr becomes
+    RGB; inks and other colour spaces are refused. The tag Orientation is respected. All else is as
+    stored: WhiteIsZero (MinIsWhite) is not inverted, bilevel pixels are booleans, values of fewer
+    bits than their type are not scaled, alpha and other extra samples are channels
+    (``ImageFacts.alpha`` tells which is alpha), premultiplied colours stay so. Errors about damaged
+    pixels give their stored place, before the orientation.
     """
 
-    def __init__(self, path: Path, axes: str | None = None, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(
+        self,
+        path: Path,
+        axes: str | None = None,
+        choice: Choice | None = None,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
         """Open a file.
+
+        Args:
+            path: The file.
+            axes: Other names for the axes of a stack, such as ``CYX`` for a file of three pages.
+            choice: The plane, where the file holds more than one.
+            cache_bytes: Decoded segments to keep.
 
         Raises:
             ImageError: The file is no TIFF that can be read, or has other axes than y, x, channel.
-            SettingError: ``axes`` is given; a TIFF names its axes itself.
+            SettingError: ``axes`` or ``choice`` do not fit the file.
         """
-        if axes is not None:
-            raise SettingError(f"axes={axes!r} is for unnamed arrays; {path} names its own axes")
         self.cache = SegmentCache(cache_bytes)
         self._path = path
         self._file = PositionalFile(path)
         try:
             with tifffile.TiffFile(path) as tiff:
-                self._open(tiff)
-        except ImageError:
+                self._open(tiff, axes, choice or Choice())
+        except (ImageError, SettingError):
             self._file.close()
             raise
         except Exception as error:  # tifffile raises anything on a broken file
@@ -68,69 +88,60 @@ class TiffSource:
                 "unknown kind, get a good copy or convert it to a tiled TIFF"
             ) from error
 
-    def _open(self, tiff: Any) -> None:
-        if not tiff.series:
-            raise ImageError(f"{self._path} holds no image; get a good copy")
-        series = tiff.series[0]
-        axes, shape = _squeezed(series)
-        if axes not in _CHANNEL_AXES or 0 in shape or series.keyframe.imagedepth != 1:
-            found = ", ".join(f"{a} ({n})" for a, n in zip(axes, shape, strict=True))
+    def _open(self, tiff: Any, axes: str | None, choice: Choice) -> None:
+        where = str(self._path)
+        number = chosen_series(tiff, choice, where)
+        series = tiff.series[number]
+        full = series.keyframe
+        if series.dtype is None or full.dtype is None:
             raise ImageError(
-                f"an image has the axes Y, X and at most one for channels (C or S); {self._path} "
-                f"has {found}; save one plane of it"
-            )
-        if series.dtype is None or series.keyframe.dtype is None:
-            raise ImageError(
-                f"{self._path} has {series.keyframe.bitspersample}-bit pixels of an unknown "
+                f"{self._path} has {full.bitspersample}-bit pixels of an unknown "
                 "format; convert it to 8, 16 or 32 bit"
             )
-        self._dtype = native_dtype(series.keyframe.dtype, str(self._path))
-        kept_axes = _CHANNEL_AXES[axes]
-        channels = shape[kept_axes.index("C")] if "C" in kept_axes else 1
+        layout = layout_of(series, choice, axes, where)
+        check_colour(full, where)
+        stored = self._dtype = native_dtype(full.dtype, where)
+        colours = colour_map(full, where) if layout.channels == 1 else None
+        channels, kept_axes = layout.channels, layout.axes
+        if colours is not None:
+            self._dtype, channels, kept_axes = colours.dtype, colours.shape[1], "YXC"
+        turn = turn_of(full.tags.valueof(_ORIENTATION))
+        pixel_size = tiff_pixel_size(tiff, full, number)
         self._levels: list[list[PageReader]] = []
-        for number, level in enumerate(series.levels):
-            level_axes, level_shape = _squeezed(level)
-            alike = level_axes == axes and level.keyframe.dtype == series.keyframe.dtype
-            if not alike or _channels_of(level_axes, level_shape) != channels:
+        levels = []
+        for level_number, level in enumerate(series.levels):
+            if not alike(level, series):
                 break  # not a smaller version of the same image
-            self._levels.append(self._pages(tiff, level, number, channels))
-        pixel_size = tiff_pixel_size(tiff, series.keyframe)
+            level_layout = layout_of(level, choice, axes, where)
+            place = Place(where, level_number)
+            pages = self._pages(tiff, level, level_layout, place)
+            if colours is not None:
+                pages = [PalettePage(page, colours, stored, place) for page in pages]
+            if not turn.is_none:
+                pages = [TurnedPage(page, turn, level_layout.size) for page in pages]
+            self._levels.append(pages)
+            levels.append(_level(layout, level_layout, turn, pages[0].segment, pixel_size))
+        alpha = alpha_channel(full) if channels == full.samplesperpixel else None
         self._facts = ImageFacts(
             name=readable(self._path.name),
             dtype=self._dtype.name,
             channels=channels,
             axes=kept_axes,
-            levels=tuple(
-                _level(series.keyframe, level.keyframe, pages[0].segment, pixel_size)
-                for level, pages in zip(series.levels, self._levels, strict=False)
-            ),
-            identity=self._identity(kept_axes, shape),
+            levels=tuple(levels),
+            identity=self._identity(number, layout),
             unit=None if pixel_size is None else "micrometer",
+            alpha=alpha,
         )
 
-    def _pages(self, tiff: Any, series: Any, level: int, channels: int) -> list[PageReader]:
+    def _pages(self, tiff: Any, series: Any, layout: Layout, place: Place) -> list[PageReader]:
         """Return readers whose samples, one page after the other, are the image's channels."""
-        place = Place(str(self._path), level)
         keyframe = series.keyframe
-        per_page = keyframe.shaped[0] * keyframe.shaped[4]
-        height, width = _height_width(*_squeezed(series))
-        if (
-            keyframe.shaped[1] != 1
-            or keyframe.shaped[2:4] != (height, width)
-            or channels % per_page
-            or series.transform is not None
-        ):
-            raise ImageError(
-                f"pages must hold whole channels; {self._path} has pages {keyframe.shape} for an "
-                f"image {series.shape}; convert it to a tiled TIFF"
-            )
-        count = channels // per_page
         if keyframe.is_final and series.dataoffset and keyframe.parent is tiff:
             # Writers may leave out the entries of pages that follow each other without a gap.
-            starts = (series.dataoffset + i * keyframe.nbytes for i in range(count))
+            starts = (series.dataoffset + i * keyframe.nbytes for i in layout.pages)
             return [RawPage(self._file, keyframe, place, start) for start in starts]
-        pages = list(series)
-        if len(pages) != count or any(p is None or p.parent is not tiff for p in pages):
+        pages: list[Any] = [series[i] if i < len(series) else None for i in layout.pages]
+        if any(page is None or page.parent is not tiff for page in pages):
             raise ImageError(
                 f"all channels must be in one file; {self._path} refers to other files or lacks "
                 "some; save it as one OME-TIFF"
@@ -143,9 +154,10 @@ class TiffSource:
                 readers.append(SegmentedPage(self._file, page, place, self.cache))
         return readers
 
-    def _identity(self, axes: str, shape: tuple[int, ...]) -> str:
+    def _identity(self, series: int, layout: Layout) -> str:
         size_bytes = self._path.stat().st_size
-        facts = {"bytes": size_bytes, "axes": axes, "shape": shape, "dtype": self._dtype.name}
+        facts = {"bytes": size_bytes, "series": series, "layout": asdict(layout)}
+        facts["dtype"] = self._dtype.name
         with self._path.open("rb") as file:
             return content_identity(facts, file_samples(file, size_bytes))
 
@@ -174,30 +186,16 @@ class TiffSource:
         self._file.close()
 
 
-def _squeezed(series: Any) -> tuple[str, tuple[int, ...]]:
-    """Return axes and lengths without the axes of length 1 that are neither y nor x."""
-    kept = [
-        (axis, length)
-        for axis, length in zip(series.axes, series.shape, strict=True)
-        if length != 1 or axis in "YX"
-    ]
-    return "".join(axis for axis, _ in kept), tuple(length for _, length in kept)
-
-
-def _height_width(axes: str, shape: tuple[int, ...]) -> tuple[int, int]:
-    return shape[axes.index("Y")], shape[axes.index("X")]
-
-
-def _channels_of(axes: str, shape: tuple[int, ...]) -> int:
-    return next((n for axis, n in zip(axes, shape, strict=True) if axis not in "YX"), 1)
-
-
 def _level(
-    full: Any, page: Any, segment: tuple[int, int] | None, pixel_size: tuple[float, float] | None
+    full: Layout,
+    level: Layout,
+    turn: Turn,
+    segment: tuple[int, int] | None,
+    pixel_size: tuple[float, float] | None,
 ) -> Level:
     if pixel_size is not None:
-        pixel_size = (
-            pixel_size[0] * (full.imagelength / page.imagelength),
-            pixel_size[1] * (full.imagewidth / page.imagewidth),
-        )
-    return Level((page.imagelength, page.imagewidth), pixel_size, segment)
+        (height, width), (level_height, level_width) = full.size, level.size
+        pixel_size = pixel_size[0] * (height / level_height), pixel_size[1] * (width / level_width)
+        if turn.transpose:
+            pixel_size = pixel_size[1], pixel_size[0]
+    return Level(turn.size(level.size), pixel_size, segment)

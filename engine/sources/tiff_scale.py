@@ -14,15 +14,16 @@ _MPP = re.compile(r"\bMPP\s*=\s*([0-9.eE+-]+)")
 PixelSize = tuple[float, float]
 
 
-def tiff_pixel_size(tiff: Any, page: Any) -> PixelSize | None:
+def tiff_pixel_size(tiff: Any, page: Any, image: int = 0) -> PixelSize | None:
     """Return height and width of a pixel of level 0 in micrometers, ``None`` if the file is mute.
 
     Args:
         tiff: The open ``tifffile.TiffFile``.
         page: The first page of the image.
+        image: The image's number in the file.
     """
     if tiff.is_ome and tiff.ome_metadata:
-        return _of_ome(tiff.ome_metadata)
+        return _of_ome(tiff.ome_metadata, image)
     if tiff.is_svs:
         return _of_svs(page.description)
     if tiff.is_imagej:
@@ -33,14 +34,15 @@ def tiff_pixel_size(tiff: Any, page: Any) -> PixelSize | None:
     return None if unit is None else _of_resolution(page, unit)
 
 
-def _of_ome(xml: str) -> PixelSize | None:
+def _of_ome(xml: str, image: int) -> PixelSize | None:
     try:
         root = ElementTree.fromstring(xml)
     except ElementTree.ParseError:
         return None
-    pixels = next((e for e in root.iter() if e.tag.rpartition("}")[2] == "Pixels"), None)
-    if pixels is None:
+    described = [e for e in root.iter() if e.tag.rpartition("}")[2] == "Pixels"]
+    if image >= len(described):
         return None
+    pixels = described[image]
     sizes = []
     for axis in "YX":
         unit = micrometers_per(pixels.get(f"PhysicalSize{axis}Unit", "µm"))

@@ -1,6 +1,7 @@
 """Zarr arrays and OME-Zarr groups, given as object or as folder."""
 
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ...tiler.errors import ImageError, first_line
 from ..naming import readable
 from .axes import AxisOrder, guessed_axes, named_axes
 from .base import ImageFacts, Level
+from .choice import Choice
 from .identity import content_identity, evenly
 from .lengths import micrometers_per
 from .pixel_type import native_dtype
@@ -29,33 +31,47 @@ def is_zarr(path: Path) -> bool:
 
 
 class ZarrSource:
-    """A Zarr array, or the first multiscale image of an OME-Zarr group (0.1 to 0.5)."""
+    """A Zarr array, or a multiscale image of an OME-Zarr group (0.1 to 0.5).
 
-    def __init__(self, node: Path | zarr.Array[Any] | zarr.Group, axes: str | None = None) -> None:
+    Of a stack, lower levels that also merge planes are left out.
+    """
+
+    def __init__(
+        self,
+        node: Path | zarr.Array[Any] | zarr.Group,
+        axes: str | None = None,
+        choice: Choice | None = None,
+    ) -> None:
         """Open a folder, or wrap an array or group.
 
         Args:
             node: Folder, array or group.
             axes: One letter per axis, such as ``CYX``; where ``None``, told from OME metadata,
                 from the array's dimension names, or from its lengths.
+            choice: The plane, of a stack; the multiscale image, of a group of several.
 
         Raises:
             ImageError: It is no Zarr, holds no image, or has other axes than y, x and channel.
+            SettingError: What is chosen is not there, or the axes have no names to choose by.
         """
+        choice = choice or Choice()
         self._owned = isinstance(node, Path)
         self._where = str(node) if isinstance(node, Path) else (node.basename or "array")
         opened = _opened(node) if isinstance(node, Path) else node
         if isinstance(opened, zarr.Group):
-            image = _multiscale(opened, self._where)
+            image = _multiscale(opened, self._where, choice)
             names: list[str] | None = _axis_names(image)
             self._arrays = [_array_at(opened, d["path"], self._where) for d in image["datasets"]]
             scales = [_scale(image, dataset) for dataset in image["datasets"]]
             units: list[str] | None = _axis_units(image)
         else:
+            choice.image_of(1, self._where, "one image")
             image, names, units = {}, _dimension_names(opened), None
             self._arrays, scales = [opened], [None]
-        self._orders = [self._order(array, axes or names) for array in self._arrays]
-        order = self._orders[0]
+        order = self._order(self._arrays[0], axes or names, choice)
+        self._arrays = _of_same_stack(self._arrays, order)
+        scales = scales[: len(self._arrays)]
+        self._orders = [self._order(array, axes or names, choice) for array in self._arrays]
         self._dtype = native_dtype(self._arrays[0].dtype, self._where)
         for array, other in zip(self._arrays, self._orders, strict=True):
             if array.dtype != self._arrays[0].dtype or other.channels != order.channels:
@@ -78,6 +94,7 @@ class ZarrSource:
                 {
                     "image": image,
                     "axes": order.letters,
+                    "plane": order.picked,
                     "arrays": [array.metadata.to_dict() for array in self._arrays],
                 },
                 self._content(),
@@ -85,10 +102,12 @@ class ZarrSource:
             unit=None if sizes[0] is None else "micrometer",
         )
 
-    def _order(self, array: zarr.Array[Any], names: Sequence[str] | None) -> AxisOrder:
+    def _order(
+        self, array: zarr.Array[Any], names: Sequence[str] | None, choice: Choice
+    ) -> AxisOrder:
         if names is None:
-            return guessed_axes(array.shape, self._where)
-        return named_axes(names, array.shape, self._where)
+            return guessed_axes(array.shape, self._where, choice)
+        return named_axes(names, array.shape, self._where, choice)
 
     def _content(self) -> Iterable[bytes]:
         """Yield one row of pixels from chunks spread over level 0."""
@@ -145,18 +164,32 @@ def _opened(path: Path) -> zarr.Array[Any] | zarr.Group:
         ) from error
 
 
-def _multiscale(group: zarr.Group, where: str) -> dict[str, Any]:
-    """Return the group's first multiscale image; its metadata is under ``ome`` since 0.5."""
+def _of_same_stack(arrays: list[zarr.Array[Any]], order: AxisOrder) -> list[zarr.Array[Any]]:
+    """Return the arrays up to the first whose stack axes have other lengths."""
+
+    def lengths(array: zarr.Array[Any]) -> list[int]:
+        if len(array.shape) != len(order.letters):
+            return list(array.shape)
+        return [n for n, a in zip(array.shape, order.letters, strict=True) if a not in "YXC"]
+
+    return list(takewhile(lambda array: lengths(array) == lengths(arrays[0]), arrays))
+
+
+def _multiscale(group: zarr.Group, where: str, choice: Choice) -> dict[str, Any]:
+    """Return one of the group's images; their metadata is under ``ome`` since 0.5."""
     attributes = group.attrs.asdict()
     ome = attributes.get("ome", attributes)
     images = ome.get("multiscales") if isinstance(ome, dict) else None
-    try:
-        if images and images[0]["datasets"] and all("path" in d for d in images[0]["datasets"]):
-            return dict(images[0])
-    except (KeyError, TypeError, IndexError) as error:
-        raise ImageError(
-            f"{where} has broken OME-Zarr metadata (multiscales); pass one of its arrays"
-        ) from error
+    if images and isinstance(images, list):
+        number = choice.image_of(len(images), where, f"{len(images)} multiscale image(s)") or 0
+        try:
+            image = images[number]
+            if image["datasets"] and all("path" in d for d in image["datasets"]):
+                return dict(image)
+        except (KeyError, TypeError) as error:
+            raise ImageError(
+                f"{where} has broken OME-Zarr metadata (multiscales); pass one of its arrays"
+            ) from error
     inside = ", ".join(sorted(group.keys())[:8]) or "nothing"
     raise ImageError(
         f"a Zarr group needs OME-Zarr multiscales to be an image; {where} has none; "

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tile_infer.engine.sources import open_source
 from tile_infer.engine.sources.array import ArraySource
 from tile_infer.tiler.box import Box
-from tile_infer.tiler.errors import ImageError
+from tile_infer.tiler.errors import ImageError, SettingError
 
 BOX = Box.of(3, 17, 5, 29)
 RNG = np.random.default_rng(0)
@@ -121,3 +122,46 @@ def test_object_that_numpy_takes_for_an_array_is_read() -> None:
 
     pixels = noise(20, 30)
     np.testing.assert_array_equal(ArraySource(Wrapped()).read(0, BOX)[..., 0], pixels[3:17, 5:29])
+
+
+class Labelled:
+    """Has what an ``xarray.DataArray`` has."""
+
+    def __init__(self, data: Any, dims: tuple[str, ...]) -> None:
+        self.data = data
+        self.dims = dims
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> NDArray[Any]:
+        raise AssertionError("the data were loaded")
+
+
+@pytest.mark.parametrize("chunks", [None, (1, 1, 7, 9)])
+def test_dimensions_of_an_xarray_name_its_axes(chunks: Any) -> None:
+    pixels = noise(2, 5, 20, 30)
+    data = pixels if chunks is None else dask.array.from_array(pixels, chunks)
+    array = Labelled(data, ("time", "band", "lat", "lon"))
+    with pytest.raises(ImageError, match=r"time \(2\).*t=0 to 1"):
+        open_source(array)
+    source = open_source(array, t=1)
+    assert (source.facts.axes, source.facts.channels) == ("CYX", 5)
+    expected = np.moveaxis(pixels[1], 0, -1)[BOX.slices]
+    np.testing.assert_array_equal(source.read(0, BOX), expected)
+    np.testing.assert_array_equal(source.read(0, BOX, (4,)), expected[..., [4]])
+
+
+def test_xarray_without_names_is_told_by_its_lengths_or_by_axes() -> None:
+    pixels = noise(3, 20, 30)
+    array = Labelled(pixels, ("dim_0", "dim_1", "dim_2"))
+    assert open_source(array).facts.axes == "CYX"
+    assert open_source(array, axes="ZYX", z=2).facts.channels == 1
+
+
+def test_plane_of_an_array_is_chosen_along_named_axes_only() -> None:
+    pixels = noise(4, 20, 30)
+    got = open_source(pixels, axes="ZYX", page=3).read(0, BOX)
+    np.testing.assert_array_equal(got[..., 0], pixels[3][BOX.slices])
+    with pytest.raises(SettingError, match="axes='ZYX'"):
+        open_source(pixels, z=1)
+    assert open_source(pixels, z=0).facts.channels == 4
+    identities = {open_source(pixels, axes="ZYX", z=z).facts.identity for z in range(4)}
+    assert len(identities) == 4

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tile_infer.engine.sources import open_source
 from tile_infer.engine.sources.zarr import ZarrSource
 from tile_infer.tiler.box import Box
-from tile_infer.tiler.errors import ImageError
+from tile_infer.tiler.errors import ImageError, SettingError
 
 BOX = Box.of(3, 17, 5, 29)
 
@@ -158,3 +158,42 @@ def test_identity_ignores_the_path_and_sees_content_and_metadata(tmp_path: Path)
     assert ZarrSource(tmp_path / "b.zarr").facts.identity == identity
     assert ZarrSource(other_content).facts.identity != identity
     assert ZarrSource(other_chunks).facts.identity != identity
+
+
+def test_plane_of_an_ome_stack_is_chosen_by_z_t_or_page(tmp_path: Path) -> None:
+    pixels = noise(2, 3, 4, 20, 30)
+    group = zarr.create_group(tmp_path / "a.zarr")
+    datasets: list[Any] = []
+    for number, level in enumerate([pixels, pixels[..., ::2, ::2], pixels[:, :, ::2, ::4, ::4]]):
+        array = group.create_array(str(number), shape=level.shape, dtype=level.dtype)
+        array[...] = level
+        datasets.append({"path": str(number)})
+    image: Any = {"axes": list("tczyx"), "datasets": datasets}
+    group.attrs["ome"] = {"multiscales": [image]}
+    with pytest.raises(ImageError, match="choose it with t=0 to 1 and z=0 to 3, or page=0 to 7"):
+        open_source(tmp_path / "a.zarr")
+    source = open_source(tmp_path / "a.zarr", t=1, z=2)
+    # The third level merges planes: there is none of its own for each.
+    assert [level.shape for level in source.facts.levels] == [(20, 30), (10, 15)]
+    expected = np.moveaxis(pixels[1, :, 2], 0, -1)
+    np.testing.assert_array_equal(source.read(0, BOX), expected[BOX.slices])
+    np.testing.assert_array_equal(source.read(1, Box.of(0, 10, 0, 15)), expected[::2, ::2])
+    np.testing.assert_array_equal(source.read(0, BOX, (2, 0)), expected[BOX.slices][..., [2, 0]])
+    by_page = open_source(tmp_path / "a.zarr", page=6)
+    np.testing.assert_array_equal(by_page.read(0, BOX), expected[BOX.slices])
+    assert by_page.facts.identity == source.facts.identity
+    assert open_source(tmp_path / "a.zarr", page=5).facts.identity != source.facts.identity
+
+
+def test_image_of_a_group_of_several_is_chosen_by_series(tmp_path: Path) -> None:
+    group = zarr.create_group(tmp_path / "a.zarr")
+    images: list[Any] = []
+    for number in range(2):
+        array = group.create_array(str(number), shape=(20, 30), dtype="uint16")
+        array[...] = number + 1
+        images.append({"axes": ["y", "x"], "datasets": [{"path": str(number)}]})
+    group.attrs["ome"] = {"multiscales": images}
+    values = [open_source(group, series=n).read(0, BOX).max() for n in (0, 1)]
+    assert values == [1, 2]
+    with pytest.raises(SettingError, match=r"series=2 .*series=0 to 1"):
+        open_source(group, series=2)
