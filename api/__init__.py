@@ -129,7 +129,7 @@ def plan_prediction(image: Any, model: Any, **options: Unpack[Options]) -> Plan:
 
     settings = Settings(**options)
     with (
-        closing(open_source(image, axes=settings.axes)) as source,
+        closing(open_source(image, **settings.of_image())) as source,
         closing(open_network(model, settings.head)) as network,
     ):
         return make_plan(source, network, settings)

@@ -100,6 +100,14 @@ class Options:
     axes: Annotated[str | None, Parameter(metavar="YXC", group=IMAGE)] = None
     """One letter per axis of a Zarr array that does not name them [default: told by their
     lengths]."""
+    page: Annotated[int | None, Parameter(metavar="N", group=IMAGE)] = None
+    """Plane of a stack, counted from 0 over the axes that --z and --t leave open."""
+    series: Annotated[int | None, Parameter(metavar="N", group=IMAGE)] = None
+    """Image of a file that holds several, counted from 0."""
+    z: Annotated[int | None, Parameter(name="--z", metavar="N", group=IMAGE)] = None
+    """Index along the axis named z."""
+    t: Annotated[int | None, Parameter(name="--t", metavar="N", group=IMAGE)] = None
+    """Index along the axis named t."""
     level: Annotated[int | None, Parameter(metavar="N", group=IMAGE)] = None
     """Resolution of a pyramidal image to work on, 0 being the full one [default: 0]."""
     channels: Annotated[tuple[int, ...] | None, _typed(integers_of, "N,N,...", IMAGE)] = None

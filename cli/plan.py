@@ -35,7 +35,7 @@ def plan(
     """
     settings = options.settings()
     with (
-        closing(open_source(image, axes=settings.axes)) as source,
+        closing(open_source(image, **settings.of_image())) as source,
         closing(open_network(model, settings.head)) as network,
     ):
         made = make_plan(source, network, settings)

@@ -65,7 +65,7 @@ def segment(
     if report:
         report.write_text(json.dumps(done.report, indent=2) + "\n")
     if preview:
-        with closing(open_source(images[0], axes=settings.axes)) as source:
+        with closing(open_source(images[0], **settings.of_image())) as source:
             plan = done.plan
             picture = draw_preview(source, done.group, len(plan.class_names), plan.level)
         write_png(preview, picture)

@@ -50,6 +50,8 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
     geometry, notes, warnings = _crop_rules(probe, settings)
     if not probe.bounded and settings.tile:
         geometry = _with_smaller_tiles(geometry, settings.tile)
+    if settings.channels is None and len(channels) < source.facts.channels:
+        notes.append("the alpha channel was left out")
     fits = probe.bounded and _leaves_core(geometry)
     blend = settings.blend
     if blend is None and settings.halo is None and not fits:
@@ -137,6 +139,8 @@ def _choose_level(source: Source, settings: Settings) -> int:
 def _choose_channels(source: Source, network: Network, settings: Settings) -> tuple[int, ...]:
     there, wanted = source.facts.channels, network.facts.channels
     channels = tuple(range(there)) if settings.channels is None else settings.channels
+    if settings.channels is None and source.facts.alpha is not None and wanted == there - 1:
+        channels = tuple(channel for channel in channels if channel != source.facts.alpha)
     if max(channels) >= there:
         raise SettingError(
             f"channels={list(channels)}: {source.facts.name} has channels 0 to {there - 1}"

@@ -55,7 +55,7 @@ def predict(
     """Segment an image; see ``predict_large`` for the arguments."""
     begun = perf_counter()
     with ExitStack() as opened:
-        source = opened.enter_context(closing(open_source(image, axes=settings.axes)))
+        source = opened.enter_context(closing(open_source(image, **settings.of_image())))
         network = opened.enter_context(closing(open_network(model, settings.head)))
         store = open_store(_default_out(image, network) if out is None else out)
         _keep_apart(image, store)

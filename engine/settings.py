@@ -17,7 +17,21 @@ _TUPLES: tuple[tuple[str, Callable[[Any], Any], int], ...] = (
 """Settings that are tuples: what of, and how often a single number counts."""
 
 _SCALARS: dict[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(("level", "batch_size", "memory", "device_memory", "workers", "halo"), int),
+    **dict.fromkeys(
+        (
+            "page",
+            "series",
+            "z",
+            "t",
+            "level",
+            "batch_size",
+            "memory",
+            "device_memory",
+            "workers",
+            "halo",
+        ),
+        int,
+    ),
     **dict.fromkeys(("threshold", "tolerance", "overlap"), float),
     **dict.fromkeys(("device", "head", "axes"), str),
 }
@@ -52,6 +66,10 @@ class Options(TypedDict, total=False):
     device: str | None
     precision: Literal["fp32", "tf32", "bf16", "fp16"] | None
     axes: str | None
+    page: int | None
+    series: int | None
+    z: int | None
+    t: int | None
     level: int | None
     channels: tuple[int, ...] | None
     normalize: Literal["auto", "none", "unit", "zscore", "percentile", "imagenet"] | None
@@ -83,6 +101,14 @@ class Settings:
     axes: str | None = None
     """One letter per axis of an array that does not name them, e.g. CYX [default: told by their
     lengths]."""
+    page: int | None = None
+    """Plane of a stack, counted from 0 in stored order over the axes that z and t leave open."""
+    series: int | None = None
+    """Image of a file that holds several, counted from 0."""
+    z: int | None = None
+    """Index along the axis named z."""
+    t: int | None = None
+    """Index along the axis named t."""
     level: int | None = None
     """Resolution of a pyramidal image to work on, 0 being the full one [default: 0]."""
     channels: tuple[int, ...] | None = None
@@ -181,6 +207,11 @@ class Settings:
             )
         if self.blend is not None and (self.halo is not None or self.tolerance is not None):
             raise SettingError("blend keeps the whole output, so halo and tolerance contradict it")
+
+    def of_image(self) -> dict[str, Any]:
+        """Return the keywords for ``open_source``: which image of a file, and which plane of it."""
+        names = ("axes", "page", "series", "z", "t")
+        return {name: getattr(self, name) for name in names}
 
     def given(self) -> dict[str, object]:
         """Return what was asked for."""

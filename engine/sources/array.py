@@ -16,7 +16,10 @@ from .identity import content_identity, evenly
 from .pixel_type import native_dtype
 from .request import checked_channels
 
-_SAMPLED_ROWS = 64
+_HASHED_BYTES = 1 << 30
+"""An array up to this size is told apart by every pixel; of a larger one, rows are sampled."""
+
+_FEWEST_ROWS = 64
 
 
 class ArraySource:
@@ -85,7 +88,9 @@ class ArraySource:
             yield str(self._array.name).encode()
             return
         height, width = self._order.size
-        for y in evenly(height, _SAMPLED_ROWS):
+        row_bytes = width * self._order.channels * self._dtype.itemsize
+        rows = evenly(height, max(_FEWEST_ROWS, _HASHED_BYTES // row_bytes))
+        for y in rows:  # all of them, unless the array is huge
             yield self._region(Box.of(y, y + 1, 0, width), slice(None)).tobytes()
 
     def _region(self, box: Box, channels: slice | tuple[int, ...]) -> NDArray[np.generic]:

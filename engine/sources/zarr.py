@@ -20,7 +20,7 @@ from .lengths import micrometers_per
 from .pixel_type import native_dtype
 from .request import checked_channels
 
-_SAMPLED_CHUNKS = 8
+_SAMPLED_CHUNKS = 256
 _MARKERS = ("zarr.json", ".zarray", ".zgroup")
 _AXES_BEFORE_0_3 = ("t", "c", "z", "y", "x")
 
@@ -110,13 +110,13 @@ class ZarrSource:
         return named_axes(names, array.shape, self._where, choice)
 
     def _content(self) -> Iterable[bytes]:
-        """Yield one row of pixels from chunks spread over level 0."""
+        """Yield the pixels of chunks spread over level 0; all chunks, unless there are many."""
         array, order = self._arrays[0], self._orders[0]
         height, width = order.length("Y", array.chunks), order.length("X", array.chunks)
         rows, columns = -(-order.size[0] // height), -(-order.size[1] // width)
         for index in evenly(rows * columns, _SAMPLED_CHUNKS):
             y, x = index // columns * height, index % columns * width
-            box = Box.of(y, y + 1, x, min(x + width, order.size[1]))
+            box = Box.of(y, min(y + height, order.size[0]), x, min(x + width, order.size[1]))
             yield self._region(0, box, slice(None)).tobytes()
 
     def _region(

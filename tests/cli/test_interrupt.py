@@ -104,9 +104,14 @@ def test_a_run_begun_with_overwrite_says_to_continue_without(
     assert "the same command without --overwrite continues" in err
 
 
-def test_only_a_second_wish_some_time_later_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_second_wish_some_time_later_ends_at_once(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     left: list[int] = []
     monkeypatch.setattr("os._exit", left.append)
+    # A shell starts what runs in its background with SIGINT ignored, and so these tests as well.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with stoppable():
         with pytest.raises(Interrupted) as caught:
             signal.raise_signal(signal.SIGTERM)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 import pytest
+import tifffile
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -341,3 +342,23 @@ def test_metadata_that_cannot_be_true_is_an_error(tmp_path: Path, said: dict[str
     path = with_metadata(tmp_path / "net.onnx", **said)
     with pytest.raises(ModelError, match="metadata"):
         plan_prediction(blank(50, 50), path)
+
+
+def test_an_alpha_channel_is_left_out_for_a_network_that_takes_one_fewer(tmp_path: Path) -> None:
+    rgba = np.random.default_rng(0).integers(0, 255, (64, 80, 4), np.uint8)
+    tifffile.imwrite(tmp_path / "rgba.tif", rgba, photometric="rgb", extrasamples=["unassalpha"])
+    plan = plan_prediction(tmp_path / "rgba.tif", nn.Conv2d(3, 2, 3))
+    assert plan.channels == (0, 1, 2)
+    assert "alpha channel was left out" in " ".join(plan.notes)
+    assert plan_prediction(tmp_path / "rgba.tif", nn.Conv2d(4, 2, 3)).channels == (0, 1, 2, 3)
+
+
+def test_a_plane_of_a_stack_is_chosen(tmp_path: Path) -> None:
+    stack = np.random.default_rng(0).integers(0, 255, (3, 64, 80), np.uint8)
+    tifffile.imwrite(
+        tmp_path / "stack.tif", stack, photometric="minisblack", metadata={"axes": "ZYX"}
+    )
+    with pytest.raises(OSError, match="z=0 to 2"):
+        plan_prediction(tmp_path / "stack.tif", nn.Conv2d(1, 2, 3))
+    plan = plan_prediction(tmp_path / "stack.tif", nn.Conv2d(1, 2, 3), z=1)
+    assert plan.shape == (64, 80)

@@ -165,3 +165,12 @@ def test_plane_of_an_array_is_chosen_along_named_axes_only() -> None:
     assert open_source(pixels, z=0).facts.channels == 4
     identities = {open_source(pixels, axes="ZYX", z=z).facts.identity for z in range(4)}
     assert len(identities) == 4
+
+
+def test_one_changed_pixel_is_another_image() -> None:
+    pixels = np.zeros((900, 70), np.uint8)
+    before = ArraySource(pixels).facts.identity
+    for y, x in ((0, 0), (451, 33), (899, 69)):
+        changed = pixels.copy()
+        changed[y, x] = 1
+        assert ArraySource(changed).facts.identity != before

@@ -197,3 +197,14 @@ def test_image_of_a_group_of_several_is_chosen_by_series(tmp_path: Path) -> None
     assert values == [1, 2]
     with pytest.raises(SettingError, match=r"series=2 .*series=0 to 1"):
         open_source(group, series=2)
+
+
+def test_one_changed_pixel_of_a_stored_array_is_another_image(tmp_path: Path) -> None:
+    identities = set()
+    for number, at in enumerate([None, (0, 0), (45, 33), (89, 69)]):
+        pixels = np.zeros((90, 70), np.uint8)
+        if at:
+            pixels[at] = 1
+        store(tmp_path / f"{number}.zarr", pixels, (16, 16))
+        identities.add(ZarrSource(tmp_path / f"{number}.zarr").facts.identity)
+    assert len(identities) == 4
