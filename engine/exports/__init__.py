@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ...tiler.errors import SettingError
 from ..prediction import Prediction
 from .cog import write_geotiff
@@ -18,7 +21,7 @@ class ExportOptions:
 
     geo_tags: Mapping[int, Any] | None = None
     """Georeference of the image's level 0: GeoTIFF tags as tifffile gives them."""
-    colours: Sequence[Sequence[int]] | None = None
+    colours: Sequence[Sequence[int]] | NDArray[np.uint8] | None = None
     """Red, green and blue of each class."""
     object_type: Literal["annotation", "detection"] = "annotation"
     """What QuPath makes of a region."""

@@ -3,8 +3,9 @@
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +18,8 @@ from .whole_file import whole_file
 TOLERANCE_PX = 0
 """How far an outline is from the pixels' edges: only corners on a straight line are left out."""
 
+Scale: TypeAlias = NDArray[np.float64] | NDArray[np.int64]
+
 _BACKGROUND = 0
 _SLICE = 1 << 16
 _DIGITS = 4
@@ -26,7 +29,7 @@ def write_geojson(
     prediction: Prediction,
     path: Path,
     *,
-    colours: Sequence[Sequence[int]] | None = None,
+    colours: Sequence[Sequence[int]] | NDArray[np.uint8] | None = None,
     object_type: Literal["annotation", "detection"] = "annotation",
 ) -> None:
     """Write one polygon with its holes for each region of each class but 0 and "not computed".
@@ -69,17 +72,20 @@ def write_geojson(
         file.write(b"\n]}\n")
 
 
-def _geometry(rings: Iterable[Points], scale: NDArray[np.float64] | NDArray[np.int64]) -> Iterator[bytes]:
-    """Yield the text of a polygon in parts."""
+def _geometry(rings: Iterable[Points], scale: Scale) -> Iterator[bytes]:
+    """Yield the text of a polygon in parts, so that a long outline is never one text."""
     yield b'"geometry":{"type":"Polygon","coordinates":['
     for number, ring in enumerate(rings):
         yield b",[" if number else b"["
         for start in range(0, len(ring), _SLICE):
-            yield _points(ring[start : start + _SLICE], scale) + b","
-        yield _points(ring[:1], scale) + b"]"
+            stop = start + _SLICE
+            yield _points(ring[start:stop], scale) + (b"," if stop < len(ring) else b"")
+        yield b"," + _points(ring[:1], scale) + b"]"
     yield b"]}"
 
 
-def _points(points: Points, scale: NDArray[np.float64] | NDArray[np.int64]) -> bytes:
-    scaled = np.round(points * scale, _DIGITS)
-    return json.dumps(scaled.tolist(), separators=(",", ":"))[1:-1].encode()
+def _points(points: Points, scale: Scale) -> bytes:
+    scaled = points * scale
+    if scaled.dtype.kind == "f":
+        scaled = np.round(scaled, _DIGITS)
+    return msgspec.json.encode(scaled.tolist())[1:-1]

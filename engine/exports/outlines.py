@@ -14,7 +14,7 @@ Points: TypeAlias = NDArray[np.int32]
 """Corners ``(corner, xy)`` in pixels, in the order that keeps the region on the same side: the
 outer ring has a positive area in ``x, y``, a hole a negative one."""
 
-BAND_PX = 1 << 24
+BAND_PX = 1 << 23
 """Pixels of a band at most, so that the corners of one band are what an outline takes in memory."""
 
 

@@ -15,6 +15,8 @@ def polygon(outlines: list[Points]) -> list[Points]:
     It is cut there: what was a bay becomes a hole that touches the outer ring in one point.
     """
     rings = [ring for outline in outlines for ring in simple_rings(outline)]
+    if len(rings) == 1:
+        return rings
     outer = next(number for number, ring in enumerate(rings) if twice_area(ring) > 0)
     return [rings[outer], *rings[:outer], *rings[outer + 1 :]]
 
@@ -52,7 +54,7 @@ def simple_rings(outline: Points) -> Iterator[Points]:
 def twice_area(ring: Points) -> int:
     """Return twice the signed area that a ring encloses, positive for an outer ring."""
     x, y = ring.astype(np.int64).T
-    return int(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))
+    return int(x[:-1] @ y[1:] - y[:-1] @ x[1:] + x[-1] * y[0] - y[-1] * x[0])
 
 
 def _places(points: Points) -> NDArray[np.int64]:
