@@ -76,7 +76,8 @@ def filled(rings: list[Ring], shape: tuple[int, int]) -> NDArray[np.bool_]:
         for (x0, y0), (x1, y1) in pairwise(ring):
             if x0 == x1:
                 crossed[int(min(y0, y1)) : int(max(y0, y1)), int(x0)] += 1
-    return np.cumsum(crossed, axis=1)[:, : shape[1]] % 2 == 1
+    inside: NDArray[np.bool_] = np.cumsum(crossed, axis=1)[:, : shape[1]] % 2 == 1
+    return inside
 
 
 def flooded(labels: Labels) -> list[NDArray[np.bool_]]:
