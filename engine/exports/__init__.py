@@ -1,0 +1,78 @@
+"""Write a finished mask in the formats of other tools."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...tiler.errors import SettingError
+from ..prediction import Prediction
+from .cog import write_geotiff
+from .geojson import write_geojson
+from .ome_tiff import write_ome_tiff
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """What some of the formats can also hold."""
+
+    geo_tags: Mapping[int, Any] | None = None
+    """Georeference of the image's level 0: GeoTIFF tags as tifffile gives them."""
+    colours: Sequence[Sequence[int]] | NDArray[np.uint8] | None = None
+    """Red, green and blue of each class."""
+    object_type: Literal["annotation", "detection"] = "annotation"
+    """What QuPath makes of a region."""
+
+
+_Writer = Callable[[Prediction, Path, ExportOptions], None]
+
+
+def _ome_tiff(prediction: Prediction, path: Path, options: ExportOptions) -> None:
+    write_ome_tiff(prediction, path)
+
+
+def _geotiff(prediction: Prediction, path: Path, options: ExportOptions) -> None:
+    write_geotiff(prediction, path, options.geo_tags)
+
+
+def _geojson(prediction: Prediction, path: Path, options: ExportOptions) -> None:
+    write_geojson(prediction, path, colours=options.colours, object_type=options.object_type)
+
+
+_WRITERS: dict[str, _Writer] = {  # the longer of two endings comes first
+    ".ome.tif": _ome_tiff,
+    ".ome.tiff": _ome_tiff,
+    ".tif": _geotiff,
+    ".tiff": _geotiff,
+    ".geojson": _geojson,
+}
+
+NO_OPTIONS = ExportOptions()
+
+
+def check_suffix(path: Path) -> str:
+    """Return the ending of ``path`` that says the format.
+
+    Raises:
+        SettingError: There is no such format.
+    """
+    name = path.name.lower()
+    for suffix in _WRITERS:
+        if name.endswith(suffix):
+            return suffix
+    raise SettingError(
+        f"a mask is exported to {', '.join(_WRITERS)}; got {path.name}; give it such an ending"
+    )
+
+
+def export(prediction: Prediction, path: Path, options: ExportOptions = NO_OPTIONS) -> None:
+    """Write a finished mask in the format that the file's ending names.
+
+    Raises:
+        SettingError: There is no such format.
+        OutputError: The file cannot be written.
+    """
+    _WRITERS[check_suffix(path)](prediction, path, options)
