@@ -63,7 +63,7 @@ def check_file(option: str, path: Path | None, suffix: str) -> None:
     """
     if path is None:
         return
-    if path.suffix.lower() != suffix:
+    if not path.name.lower().endswith(suffix):
         raise SettingError(
             f"{option} {path}: the file is a {suffix[1:].upper()}; end it in {suffix}"
         )

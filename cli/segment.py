@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ..engine.backends import open_network
+from ..engine.exports import ExportOptions, check_suffix, export
 from ..engine.plan import Plan
 from ..engine.predict import predict
 from ..engine.prediction import Prediction
@@ -17,6 +18,7 @@ from ..tiler.errors import DeviceError, SettingError
 from .failure import FAILED, explain
 from .options import RESULT, Options
 from .outputs import check_file, mask_paths
+from .palette import class_colours
 from .preview import preview as draw_preview
 from .preview import write_png
 from .progress import ProgressReport
@@ -33,6 +35,7 @@ def segment(
     overwrite: Annotated[bool, Parameter(group=RESULT)] = False,
     preview: Annotated[Path | None, Parameter(group=RESULT, metavar="FILE.png")] = None,
     report: Annotated[Path | None, Parameter(group=RESULT, metavar="FILE.json")] = None,
+    also: Annotated[list[Path] | None, Parameter(group=RESULT, metavar="FILE")] = None,
     options: Options = NO_OPTIONS,
     terminal: Annotated[Terminal, Parameter(parse=False)],
 ) -> int:
@@ -48,15 +51,21 @@ def segment(
         overwrite: Start again where a mask of other settings is.
         preview: Picture of image and mask overlaid, at most 2048 px.
         report: Figures of the run, as JSON.
+        also: The mask in another format as well: .ome.tif (pyramidal OME-TIFF), .tif (tiled, with
+            overviews) or .geojson (polygons for QuPath); may be given several times.
         options: How to do it.
         terminal: Where to print.
     """
     if not images:
         raise SettingError("an image is missing; try: tile-infer slide.tif --model unet.onnx")
-    if len(images) > 1 and (preview or report):
-        raise SettingError("--preview and --report are for one image; run the images one by one")
+    if len(images) > 1 and (preview or report or also):
+        raise SettingError(
+            "--preview, --report and --also are for one image; run the images one by one"
+        )
     check_file("--preview", preview, ".png")
     check_file("--report", report, ".json")
+    for path in also or ():
+        check_file("--also", path, check_suffix(path))
     settings = options.settings()
     paths = mask_paths(images, model, out)
     if len(images) > 1:
@@ -64,6 +73,8 @@ def segment(
     done = segment_one(images[0], model, paths[0], settings, overwrite, terminal)
     if report:
         report.write_text(json.dumps(done.report, indent=2) + "\n")
+    for path in also or ():
+        export(done, path, ExportOptions(colours=class_colours(len(done.plan.class_names))))
     if preview:
         with closing(open_source(images[0], **settings.of_image())) as source:
             plan = done.plan

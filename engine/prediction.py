@@ -1,7 +1,9 @@
 """What `predict_large` returns, and the report of a run."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,6 +41,21 @@ class Prediction:
     def logits(self) -> ZarrArray | None:
         """Logits ``(class, y, x)`` in ``float32``, where ``output="logits"``."""
         return self._scores("logits")
+
+    def export(self, path: str | os.PathLike[str]) -> None:
+        """Write the mask for other tools, by the file's ending.
+
+        Args:
+            path: ``.ome.tif`` (pyramidal OME-TIFF), ``.tif`` (tiled, with overviews) or
+                ``.geojson`` (polygons in level-0 pixels, for QuPath).
+
+        Raises:
+            SettingError: The ending is another one.
+            OutputError: The file cannot be written.
+        """
+        from .exports import export
+
+        export(self, Path(path))
 
     def __repr__(self) -> str:
         height, width = self.plan.shape

@@ -323,3 +323,20 @@ def test_blend_and_overlap_reach_the_plan(run: Run, image: Write, same_padded_me
     assert run(*command, "--blend", "gaussian", "--overlap", "0.5", "--tile", "16x32").code == 0
     plan = json.loads(Path("r.json").read_text())["plan"]
     assert (plan["blend"], plan["exact"], plan["tile"]) == ("gaussian", False, [16, 32])
+
+
+def test_the_mask_is_written_in_other_formats_as_well(
+    run: Run, image: Write, bright: Path, tmp_path: Path
+) -> None:
+    also = [tmp_path / name for name in ("mask.ome.tif", "mask.tif", "mask.geojson")]
+    options = [option for path in also for option in ("--also", path)]
+    picture = image("slide.tif")
+    assert run(picture, "--model", bright, "--out", tmp_path / "m.zarr", *options).code == 0
+    stored = zarr.open_group(tmp_path / "m.zarr", mode="r")["0"]
+    assert isinstance(stored, zarr.Array)
+    for path in also[:2]:
+        np.testing.assert_array_equal(tifffile.imread(path), stored[:])
+    assert json.loads(also[2].read_text())["type"] == "FeatureCollection"
+    refused = run(picture, "--model", bright, "--out", tmp_path / "n.zarr", "--also", "mask.xyz")
+    assert refused.code == 2
+    assert not (tmp_path / "n.zarr").exists()
