@@ -20,7 +20,7 @@ from tile_infer.engine.stitcher.pyramid import build_level
 from .run_plan import tree
 from .seeded_networks import export, seeded, textured
 
-SLIDE = textured(30, 9000)[:, :, 0]
+SLIDE = textured(30, 20000)[:, :, 0]
 
 
 class StopError(Exception):

@@ -16,7 +16,7 @@ from tile_infer.engine.settings import Settings
 
 from .seeded_networks import export, seeded, textured
 
-SLIDE = textured(30, 7000)[:, :, 0]
+SLIDE = textured(30, 8192)[:, :, 0]
 """Seven chunks wide, with three lower levels."""
 
 
