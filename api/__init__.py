@@ -123,16 +123,9 @@ def plan_prediction(image: Any, model: Any, **options: Unpack[Options]) -> Plan:
     >>> plan_prediction(numpy.zeros((3000, 2000), "uint8"), torch.nn.Conv2d(1, 2, 3)).grid.blocks
     6
     """
-    from .engine.backends import open_network
-    from .engine.planning import make_plan
-    from .engine.sources import open_source
+    from .engine.planning import plan_image
 
-    settings = Settings(**options)
-    with (
-        closing(open_source(image, **settings.of_image())) as source,
-        closing(open_network(model, settings.head)) as network,
-    ):
-        return make_plan(source, network, settings)
+    return plan_image(image, model, Settings(**options))
 
 
 def inspect_network(

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from cyclopts import Group, Parameter, Token
 
+from ..engine.backends.device import DEVICE_NAME
 from ..engine.settings import Settings
 
 T = TypeVar("T")
@@ -73,7 +74,7 @@ def device_of(text: str) -> str:
     Raises:
         ValueError: There is no such kind of device.
     """
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
+    if not DEVICE_NAME.fullmatch(text):
         raise ValueError(f"{text!r} is no device; use auto, cpu, cuda or cuda:N")
     return text
 

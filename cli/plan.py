@@ -1,14 +1,11 @@
 """`tile-infer plan`: how an image would be segmented."""
 
-from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from ..engine.backends import open_network
-from ..engine.planning import make_plan
-from ..engine.sources import open_source
+from ..engine.planning import plan_image
 from .options import Options
 from .segment import NO_OPTIONS
 from .summary import plan_lines
@@ -33,12 +30,7 @@ def plan(
         options: How to do it.
         terminal: Where to print.
     """
-    settings = options.settings()
-    with (
-        closing(open_source(image, **settings.of_image())) as source,
-        closing(open_network(model, settings.head)) as network,
-    ):
-        made = make_plan(source, network, settings)
+    made = plan_image(image, model, options.settings())
     for warning in made.warnings:
         terminal.warning(warning)
     for note in made.notes:

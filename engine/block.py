@@ -125,7 +125,8 @@ def _blend(
 ) -> tuple[NDArray[np.generic], NDArray[np.floating] | None]:
     """Add up the weighted probabilities of tiles; the weights sum to one, so nothing is divided."""
     plan, recipe = worker.plan, worker.plan.recipe
-    grid, kind = plan.grid, plan.blend or "hann"
+    grid, kind = plan.grid, plan.blend
+    assert kind is not None, "a blended grid has a window"
     weights = np.outer(
         partition_of_unity(kind, grid.y.window, grid.y.core),
         partition_of_unity(kind, grid.x.window, grid.x.core),

@@ -1,7 +1,9 @@
 """Decide how an image will be segmented: every automatic choice is made here, once."""
 
+from contextlib import closing
 from dataclasses import replace
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +12,7 @@ from ..tiler.errors import ModelError, SettingError
 from ..tiler.geometry import AxisGeometry, Geometry
 from ..tiler.grid import Grid
 from ..tiler.window import WINDOWS
+from .backends import open_network
 from .backends.base import Activation, Execution, Network, NetworkFacts, Recipe, Scores
 from .backends.device import cpu_cores, resolve_device
 from .inspection import inspect
@@ -18,7 +21,7 @@ from .plan import Plan
 from .probe import Probe
 from .settings import Settings
 from .sizing import choose_batch, fit_memory
-from .sources import Source
+from .sources import Source, open_source
 from .work import measure_work
 
 CORE_LIMIT_PX = {"cpu": 512, "cuda": 2048}
@@ -28,6 +31,19 @@ leave the cache."""
 BLENDED_PX = 512
 """Output of a blended tile of a network that takes several sizes: of larger ones too many reach
 into two blocks, and are run for both."""
+
+
+def plan_image(image: Any, model: Any, settings: Settings) -> Plan:
+    """Open an image and a network, decide how the one will be segmented by the other, close them.
+
+    Raises:
+        TileInferError: As ``make_plan``, and where one of them cannot be opened.
+    """
+    with (
+        closing(open_source(image, **settings.of_image())) as source,
+        closing(open_network(model, settings.head)) as network,
+    ):
+        return make_plan(source, network, settings)
 
 
 def make_plan(source: Source, network: Network, settings: Settings) -> Plan:

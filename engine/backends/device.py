@@ -8,6 +8,9 @@ import sys
 
 from ...tiler.errors import DeviceError
 
+DEVICE_NAME = re.compile(r"auto|cpu|cuda(:\d+)?")
+"""What a device may be called."""
+
 
 def cuda_devices() -> int:
     """Return the number of NVIDIA GPUs the driver shows, without loading any framework."""
@@ -33,7 +36,7 @@ def resolve_device(device: str) -> str:
     Raises:
         DeviceError: A GPU was asked for that is not there, or the name is unknown.
     """
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+    if not DEVICE_NAME.fullmatch(device):
         raise DeviceError(f"device={device!r} is unknown; use auto, cpu, cuda or cuda:N")
     if device == "cpu":
         return device

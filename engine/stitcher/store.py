@@ -82,7 +82,8 @@ def stored_plan(store: Store, *, damaged_ok: bool = False) -> dict[str, Any] | N
 def _is_empty(store: Store) -> bool:
     if isinstance(store, LocalStore):  # what a claim left behind that was cut short does not count
         ours = store.root / OURS
-        return all(path == ours or path in _partial_files(ours) for path in store.root.rglob("*"))
+        without_meaning = {ours, *_partial_files(ours)}
+        return all(path in without_meaning for path in store.root.rglob("*"))
     return sync(store.is_empty(""))
 
 
