@@ -40,6 +40,14 @@ class NetworkFacts:
     """Mean per channel that the metadata asks for, in units of ``[0, 1]``."""
     std: tuple[float, ...] | None = None
     """Standard deviation per channel that the metadata asks for, in units of ``[0, 1]``."""
+    activation: Activation | None = None
+    """What the metadata says turns the output into probabilities."""
+    class_colours: tuple[tuple[int, int, int], ...] = ()
+    """Red, green and blue of the classes, where the metadata has them."""
+    pixel_size: tuple[float, float] | None = None
+    """Height and width in micrometers of the pixels that the network was trained on."""
+    tile_dependent: tuple[str, ...] = ()
+    """Parts whose answer depends on the tile's size, such as an instance normalisation."""
 
 
 @dataclass(frozen=True, slots=True)
