@@ -10,6 +10,7 @@ import numpy as np
 import zarr
 from numpy.typing import DTypeLike, NDArray
 
+from .mask_scale import mask_pixel_size
 from .memory import peak_rss_bytes
 from .plan import Plan, network_summary
 from .stitcher.records import Record
@@ -103,7 +104,7 @@ def build_report(
     """
     totals = np.array([record.pixels for record in records], np.int64).sum(axis=0).tolist()
     grid = plan.grid
-    pixel = plan.image.levels[plan.level].pixel_size
+    pixel = mask_pixel_size(plan)
     area = pixel[0] * pixel[1] if pixel else None
     share_run = blocks_run / grid.blocks
     pixels = grid.shape[0] * grid.shape[1]

@@ -3,6 +3,7 @@
 from importlib.metadata import version
 from typing import Any
 
+from ..mask_scale import mask_pixel_size
 from ..plan import Plan
 
 
@@ -33,7 +34,7 @@ def group_attributes(plan: Plan, levels: int) -> dict[str, Any]:
 
 
 def _multiscale(plan: Plan, levels: int) -> dict[str, Any]:
-    pixel = plan.image.levels[plan.level].pixel_size
+    pixel = mask_pixel_size(plan)
     unit = {"unit": plan.image.unit} if pixel and plan.image.unit else {}
     size_y, size_x = pixel or (1.0, 1.0)
     datasets = []
