@@ -95,7 +95,7 @@ def _read(worker: Worker, box: Box) -> NDArray[np.generic]:
     plan = worker.plan
     region = plan.grid.region(box)
     pixels = worker.source.read(plan.level, region, plan.channels)
-    return extend(pixels, region, plan.grid.input_box(box), plan.grid.shape)
+    return extend(pixels, region, plan.grid.input_box(box), plan.grid.image_shape)
 
 
 def _infer(

@@ -68,6 +68,12 @@ class Plan:
     """What the user should know."""
 
     @property
+    def pixel_size(self) -> tuple[float, float] | None:
+        """Height and width of a pixel of the mask in ``image.unit``, where the image says it."""
+        size, scale = self.image.levels[self.level].pixel_size, self.grid.scale
+        return size and (size[0] * scale.down / scale.up, size[1] * scale.down / scale.up)
+
+    @property
     def shape(self) -> tuple[int, int]:
         """Height and width of the mask in pixels."""
         return self.grid.shape
@@ -112,6 +118,7 @@ class Plan:
         """Return the plan's main figures; sizes are ``[y, x]`` in pixels."""
         return {
             "shape": list(self.grid.shape),
+            "scale": str(self.grid.scale),
             "tile": list(self.grid.tile),
             "core": list(self.grid.core),
             "window": list(self.grid.window),
@@ -149,9 +156,10 @@ def network_summary(facts: NetworkFacts, probe: Probe) -> dict[str, Any]:
         "output": [facts.batch, probe.classes, y.output(y.size), x.output(x.size)],
         "tile": [y.size, x.size],
         "margin": {
-            "before": [y.margin_before, x.margin_before],
-            "after": [y.margin_after, x.margin_after],
+            "before": [axis.margin_before / axis.scale.up for axis in (y, x)],
+            "after": [axis.margin_after / axis.scale.up for axis in (y, x)],
         },
+        "scale": str(y.scale),
         "period": [y.period, x.period],
         "step": [y.step, x.step],
         "halo": {

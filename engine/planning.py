@@ -116,7 +116,7 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
         batch=batch,
         workers=workers,
         class_names=_class_names(facts, probe),
-        redundancy=work.redundancy(grid, (geometry.y.lost, geometry.x.lost)),
+        redundancy=work.redundancy(grid, _lost_px(geometry)),
         memory_bytes=memory_bytes,
         output_bytes=_output_bytes(grid, recipe, settings),
         settings=settings.resolved(
@@ -199,10 +199,18 @@ def _crop_rules(probe: Probe, settings: Settings) -> tuple[Geometry, list[str], 
 def _with_smaller_tiles(geometry: Geometry, tile: tuple[int, int]) -> Geometry:
     """Let a network that cannot be tiled exactly take tiles below the smallest that was tried."""
     axes = [
-        replace(axis, size=size) if axis.lost < size < axis.size and not axis.fixed else axis
+        replace(axis, size=size)
+        if size < axis.size and not axis.fixed and axis.output(size) > 0
+        else axis
         for axis, size in zip((geometry.y, geometry.x), tile, strict=True)
     ]
     return Geometry(*axes)
+
+
+def _lost_px(geometry: Geometry) -> tuple[int, int]:
+    """Return the pixels of a tile without output, whole ones of the image."""
+    y, x = (axis.lost // axis.scale.up for axis in (geometry.y, geometry.x))
+    return y, x
 
 
 def _leaves_core(geometry: Geometry) -> bool:
@@ -289,7 +297,7 @@ def _recipe(
         tile=grid.tile,
         offset=normalization.offset,
         scale=normalization.scale,
-        crop=(grid.y.lead - geometry.y.margin_before, grid.x.lead - geometry.x.margin_before),
+        crop=(geometry.y.crop(grid.y.lead), geometry.x.crop(grid.x.lead)),
         window=grid.window,
         ends_in=network.ends_in,
         classes=probe.classes,

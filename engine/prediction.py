@@ -88,7 +88,7 @@ def build_report(
     """
     totals = np.array([record.pixels for record in records], np.int64).sum(axis=0).tolist()
     grid = plan.grid
-    pixel = plan.image.levels[plan.level].pixel_size
+    pixel = plan.pixel_size
     area = pixel[0] * pixel[1] if pixel else None
     share_run = blocks_run / grid.blocks
     pixels = grid.shape[0] * grid.shape[1]
