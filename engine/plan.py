@@ -8,6 +8,7 @@ import msgspec
 
 from ..tiler.errors import OutputError
 from ..tiler.grid import Grid
+from ..tiler.turn import Turn
 from .backends.base import Execution, NetworkFacts, Recipe
 from .probe import Probe
 from .settings import Settings
@@ -42,6 +43,8 @@ class Plan:
     """Tiles, blocks and chunks."""
     blend: str | None
     """Window of overlapping tiles; ``None`` where each pixel comes from one tile."""
+    turns: tuple[Turn, ...]
+    """How each tile is turned for a run of its own; the mean of their probabilities counts."""
     normalize: str
     """How pixels are normalised."""
     recipe: Recipe
@@ -131,6 +134,7 @@ class Plan:
             "output_bytes": self.output_bytes,
             "exact": self.exact,
             "blend": self.blend,
+            "tta": self.settings.tta,
             "level": self.level,
             "channels": list(self.channels),
             "normalize": self.normalize,

@@ -1,6 +1,7 @@
 """What planning has to know of a network: sizes, margin, halo and period, per axis."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import lcm
 
 from .errors import SettingError
 from .scale import SAME, Scale
@@ -75,6 +76,19 @@ class AxisGeometry:
         """``halo_before`` rounded up to the period, so that a halo never changes the phase."""
         return -(-self.halo_before // self.period_out) * self.period_out
 
+    @property
+    def skew(self) -> int:
+        """Output pixels by which the output lies nearer to the tile's start than to its end."""
+        return (self.margin_after - self.margin_before) // self.scale.down
+
+    def symmetric(self) -> "AxisGeometry":
+        """Return the geometry with halos large enough for a flipped tile too."""
+        return replace(
+            self,
+            halo_before=max(self.halo_before, self.halo_after + self.skew),
+            halo_after=max(self.halo_after, self.halo_before - self.skew),
+        )
+
     def lead(self, halo: int) -> int:
         """Return the tile pixels before the output that remains without ``halo`` pixels of it."""
         return -(-(self.margin_before + halo * self.scale.down) // self.scale.up)
@@ -82,6 +96,10 @@ class AxisGeometry:
     def crop(self, lead: int) -> int:
         """Return the output pixels before the one that lies ``lead`` pixels into the tile."""
         return (lead * self.scale.up - self.margin_before) // self.scale.down
+
+    def crop_flipped(self, lead: int, window: int, tile: int) -> int:
+        """Return where in a flipped tile's output the window lies that ``lead`` precedes."""
+        return self.output(tile) + self.skew - self.crop(lead) - window
 
     def output(self, tile: int) -> int:
         """Return the output pixels of a tile."""
@@ -125,3 +143,27 @@ class Geometry:
 
     y: AxisGeometry
     x: AxisGeometry
+
+    def symmetric(self) -> "Geometry":
+        """Return the geometry with halos large enough for flipped tiles too."""
+        return Geometry(self.y.symmetric(), self.x.symmetric())
+
+    def square(self) -> "Geometry":
+        """Return the geometry with one axis for both, large enough for either.
+
+        Raises:
+            SettingError: Sizes, margins or scales differ, so that tiles cannot be transposed.
+        """
+        y, x = self.y, self.x
+        if (y.size, y.step, y.lost, y.scale, y.skew) != (x.size, x.step, x.lost, x.scale, x.skew):
+            raise SettingError(
+                f"only square tiles can be transposed; the network takes {y.size} x {x.size} px "
+                f"and loses {y.lost} and {x.lost}; use tta=flips"
+            )
+        axis = replace(
+            y,
+            period=lcm(y.period, x.period),
+            halo_before=max(y.halo_before, x.halo_before),
+            halo_after=max(y.halo_after, x.halo_after),
+        )
+        return Geometry(axis, axis)
