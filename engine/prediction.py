@@ -10,7 +10,6 @@ import numpy as np
 import zarr
 from numpy.typing import DTypeLike, NDArray
 
-from .mask_scale import mask_pixel_size
 from .memory import peak_rss_bytes
 from .plan import Plan, network_summary
 from .stitcher.records import Record
@@ -104,7 +103,7 @@ def build_report(
     """
     totals = np.array([record.pixels for record in records], np.int64).sum(axis=0).tolist()
     grid = plan.grid
-    pixel = mask_pixel_size(plan)
+    pixel = plan.pixel_size
     area = pixel[0] * pixel[1] if pixel else None
     share_run = blocks_run / grid.blocks
     pixels = grid.shape[0] * grid.shape[1]

@@ -5,7 +5,7 @@ from typing import Any
 
 import zarr
 
-from ..mask_scale import level0_pixels, mask_pixel_size
+from ..plan import Plan
 from ..prediction import Prediction
 from ..sources.lengths import micrometers_per
 from ..stitcher.store import ZarrArray
@@ -33,7 +33,7 @@ class Labels:
         """Read which levels there are from the mask's own OME-Zarr attributes."""
         group, plan = prediction.group, prediction.plan
         ome: Any = group.attrs["ome"]
-        size, unit = mask_pixel_size(plan), micrometers_per(plan.image.unit or "")
+        size, unit = plan.pixel_size, micrometers_per(plan.image.unit or "")
         return cls(
             name=plan.image.name,
             levels=tuple(
@@ -42,8 +42,28 @@ class Labels:
             class_names=plan.class_names,
             not_computed=plan.recipe.not_computed,
             pixel_micrometers=(size[0] * unit, size[1] * unit) if size and unit else None,
-            factor=level0_pixels(plan),
+            factor=_level0_pixels(plan),
         )
+
+
+def downsampling(long: int, short: int) -> float:
+    """Return how many pixels of ``long`` one of ``short`` covers; levels round their own size.
+
+    >>> downsampling(2967, 741), downsampling(2967, 742), downsampling(100, 200)
+    (4, 4, 0.5)
+    """
+    whole = round(long / short)
+    return whole if whole and abs(long - whole * short) < whole else long / short
+
+
+def _level0_pixels(plan: Plan) -> tuple[float, float]:
+    """Return the size of a pixel of the mask, which may be finer or coarser than its level."""
+    level0, level = plan.image.levels[0].shape, plan.image.levels[plan.level].shape
+    scale = plan.grid.scale
+    y, x = (
+        downsampling(long, short) * scale.down for long, short in zip(level0, level, strict=True)
+    )
+    return (y, x) if scale.up == 1 else (y / scale.up, x / scale.up)
 
 
 def _array(group: zarr.Group, path: str) -> ZarrArray:

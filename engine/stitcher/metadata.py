@@ -3,7 +3,6 @@
 from importlib.metadata import version
 from typing import Any
 
-from ..mask_scale import mask_pixel_size
 from ..plan import Plan
 
 
@@ -34,9 +33,10 @@ def group_attributes(plan: Plan, levels: int) -> dict[str, Any]:
 
 
 def _multiscale(plan: Plan, levels: int) -> dict[str, Any]:
-    pixel = mask_pixel_size(plan)
+    pixel = plan.pixel_size
     unit = {"unit": plan.image.unit} if pixel and plan.image.unit else {}
-    size_y, size_x = pixel or (1.0, 1.0)
+    # Without a length, a unit is a pixel of the image.
+    size_y, size_x = pixel or (plan.grid.scale.down / plan.grid.scale.up,) * 2
     datasets = []
     for level in range(levels):
         factor = 1 << level

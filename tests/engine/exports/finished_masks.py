@@ -20,6 +20,7 @@ from tile_infer.engine.stitcher.metadata import group_attributes
 from tile_infer.engine.stitcher.pyramid import build_level, level_shapes
 from tile_infer.tiler.axis import AxisGrid
 from tile_infer.tiler.grid import Grid
+from tile_infer.tiler.scale import SAME, Scale
 
 Labels = NDArray[np.generic]
 Ring = list[tuple[float, float]]
@@ -34,12 +35,20 @@ def finished(
     image_levels: tuple[Level, ...] | None = None,
     unit: str | None = None,
     names: Sequence[str] | None = None,
+    scale: Scale = SAME,
 ) -> Prediction:
     """Return a prediction whose mask is ``labels``; the last of the image's levels was read."""
     image_levels = image_levels or (Level((labels.shape[0], labels.shape[1])),)
     classes = 3 if names is None else len(names)
     dtype = labels.dtype.name
-    grid = Grid(*(AxisGrid(n, chunk + 2, 1, chunk, chunk, chunk, chunk) for n in labels.shape))
+    tile = scale.image_px(chunk) + 2
+    grid = Grid(
+        *(
+            AxisGrid(length, tile, 1, chunk, chunk, chunk, chunk, scale)
+            for length in image_levels[-1].shape
+        )
+    )
+    assert grid.shape == labels.shape
     plan = replace(
         PLAN,
         grid=grid,
