@@ -107,10 +107,11 @@ def segment_one(
                 on_progress=progress,
             )
     except Exception:
+        how = "without --overwrite continues it" if overwrite else "continues it"
         for mask in begun:
             terminal.note(
-                f"{mask} is unfinished: finished blocks are kept, and the same command"
-                f"{' without --overwrite' if overwrite else ''} continues"
+                f"{mask} is unfinished: the same command {how}, and --overwrite starts again, "
+                "as it must where the image changes"
             )
         raise
     for line in run_lines(done.report, done.plan):

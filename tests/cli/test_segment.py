@@ -259,9 +259,9 @@ class TestSeveralImages:
         assert done.code == 1
         (line,) = (line for line in done.err.splitlines() if "unfinished" in line)
         assert line.startswith("note: b.nan.zarr is unfinished")
-        assert "the same command continues" in line
+        assert "the same command continues it, and --overwrite starts again" in line
         again = run("b.tif", "--model", never_a_number, "--overwrite")
-        assert "the same command without --overwrite continues" in again.err
+        assert "the same command without --overwrite continues it" in again.err
 
     def test_a_missing_network_is_told_once(self, run: Run, image: Write) -> None:
         image("a.tif")
