@@ -152,5 +152,5 @@ def _size(size: tuple[float, float]) -> str:
 def columns(facts: Iterable[tuple[str, str]]) -> list[str]:
     """Return names and values as indented lines, the values below each other."""
     facts = list(facts)
-    width = max(10, *(len(name) for name, _ in facts))
+    width = max([10, *(len(name) for name, _ in facts)])
     return [f"  {name:<{width}}  {value}" for name, value in facts]
