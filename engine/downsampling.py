@@ -2,17 +2,10 @@
 
 
 def downsampling(long: int, short: int) -> float:
-    """Return how many pixels of ``long`` one of ``short`` covers; ``int`` where it is whole.
+    """Return how many pixels of ``long`` one of ``short`` covers; levels round their own size.
 
-    Levels of a pyramid, and outputs of another scale, round their own size.
-
-    >>> downsampling(2967, 741), downsampling(2967, 742), downsampling(371, 741)
-    (4, 4, 0.5)
+    >>> downsampling(2967, 741), downsampling(2967, 742), downsampling(300, 200)
+    (4, 4, 1.5)
     """
     whole = round(long / short)
-    if whole and abs(long - whole * short) < whole:
-        return whole
-    parts = round(short / long)
-    if parts and abs(short - parts * long) < parts:
-        return 1 / parts
-    return long / short
+    return whole if whole and abs(long - whole * short) < whole else long / short

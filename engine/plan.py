@@ -80,9 +80,12 @@ class Plan:
     @property
     def level0_pixels(self) -> tuple[float, float]:
         """Height and width of a pixel of the mask in pixels of the image's level 0."""
+        scale = self.grid.scale
         y, x = (
-            downsampling(long, short)
-            for long, short in zip(self.image.levels[0].shape, self.grid.shape, strict=True)
+            downsampling(long, short) * scale.down / scale.up
+            for long, short in zip(
+                self.image.levels[0].shape, self.image.levels[self.level].shape, strict=True
+            )
         )
         return y, x
 

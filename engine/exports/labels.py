@@ -41,8 +41,12 @@ class Labels:
             class_names=plan.class_names,
             not_computed=plan.recipe.not_computed,
             pixel_micrometers=(size[0] * unit, size[1] * unit) if size and unit else None,
-            factor=plan.level0_pixels,
+            factor=(_whole(plan.level0_pixels[0]), _whole(plan.level0_pixels[1])),
         )
+
+
+def _whole(number: float) -> float:
+    return int(number) if number == int(number) else number
 
 
 def _array(group: zarr.Group, path: str) -> ZarrArray:
