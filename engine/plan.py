@@ -10,6 +10,7 @@ from ..tiler.errors import OutputError
 from ..tiler.grid import Grid
 from ..tiler.turn import Turn
 from .backends.base import Execution, NetworkFacts, Recipe
+from .downsampling import downsampling
 from .probe import Probe
 from .settings import Settings
 from .sources import ImageFacts
@@ -75,6 +76,18 @@ class Plan:
         """Height and width of a pixel of the mask in ``image.unit``, where the image says it."""
         size, scale = self.image.levels[self.level].pixel_size, self.grid.scale
         return size and (size[0] * scale.down / scale.up, size[1] * scale.down / scale.up)
+
+    @property
+    def level0_pixels(self) -> tuple[float, float]:
+        """Height and width of a pixel of the mask in pixels of the image's level 0."""
+        scale = self.grid.scale
+        y, x = (
+            downsampling(long, short) * scale.down / scale.up
+            for long, short in zip(
+                self.image.levels[0].shape, self.image.levels[self.level].shape, strict=True
+            )
+        )
+        return y, x
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -5,7 +5,6 @@ from typing import Any
 
 import zarr
 
-from ..plan import Plan
 from ..prediction import Prediction
 from ..sources.lengths import micrometers_per
 from ..stitcher.store import ZarrArray
@@ -42,28 +41,12 @@ class Labels:
             class_names=plan.class_names,
             not_computed=plan.recipe.not_computed,
             pixel_micrometers=(size[0] * unit, size[1] * unit) if size and unit else None,
-            factor=_level0_pixels(plan),
+            factor=(_whole(plan.level0_pixels[0]), _whole(plan.level0_pixels[1])),
         )
 
 
-def downsampling(long: int, short: int) -> float:
-    """Return how many pixels of ``long`` one of ``short`` covers; levels round their own size.
-
-    >>> downsampling(2967, 741), downsampling(2967, 742), downsampling(100, 200)
-    (4, 4, 0.5)
-    """
-    whole = round(long / short)
-    return whole if whole and abs(long - whole * short) < whole else long / short
-
-
-def _level0_pixels(plan: Plan) -> tuple[float, float]:
-    """Return the size of a pixel of the mask, which may be finer or coarser than its level."""
-    level0, level = plan.image.levels[0].shape, plan.image.levels[plan.level].shape
-    scale = plan.grid.scale
-    y, x = (
-        downsampling(long, short) * scale.down for long, short in zip(level0, level, strict=True)
-    )
-    return (y, x) if scale.up == 1 else (y / scale.up, x / scale.up)
+def _whole(number: float) -> float:
+    return int(number) if number == int(number) else number
 
 
 def _array(group: zarr.Group, path: str) -> ZarrArray:
