@@ -16,7 +16,14 @@ _COLOURS = (
 )
 
 
-def class_colours(classes: int) -> NDArray[np.uint8]:
-    """Return a colour ``(class, 3)`` for each label; label 0, the background, is black."""
+def class_colours(classes: int, said: tuple[tuple[int, int, int], ...] = ()) -> NDArray[np.uint8]:
+    """Return a colour ``(class, 3)`` for each label; label 0, the background, is black.
+
+    Args:
+        classes: Number of labels.
+        said: Colours that the model's metadata has for them, which count first.
+    """
+    if said:
+        return np.array(said, np.uint8)
     colours = [(0, 0, 0)] + [_COLOURS[n % len(_COLOURS)] for n in range(classes - 1)]
     return np.array(colours, np.uint8)

@@ -21,7 +21,13 @@ MASK_OPACITY = 0.6
 _READ_PX = 1024
 
 
-def preview(source: Source, group: zarr.Group, classes: int, level: int) -> NDArray[np.uint8]:
+def preview(
+    source: Source,
+    group: zarr.Group,
+    classes: int,
+    level: int,
+    said: tuple[tuple[int, int, int], ...] = (),
+) -> NDArray[np.uint8]:
     """Return image and mask overlaid, ``(y, x, 3)``, at most ``LIMIT_PX`` long.
 
     Args:
@@ -29,9 +35,10 @@ def preview(source: Source, group: zarr.Group, classes: int, level: int) -> NDAr
         group: The mask's group, as of a prediction.
         classes: Number of classes.
         level: Resolution of the image that was segmented.
+        said: Colours that the model's metadata has for the classes.
     """
     shape = preview_shape(source.facts.levels[level].shape)
-    return overlay(shrunk_image(source, shape), shrunk_mask(group, shape), classes)
+    return overlay(shrunk_image(source, shape), shrunk_mask(group, shape), classes, said)
 
 
 def preview_shape(shape: tuple[int, int]) -> tuple[int, int]:
@@ -45,10 +52,13 @@ def preview_shape(shape: tuple[int, int]) -> tuple[int, int]:
 
 
 def overlay(
-    image: NDArray[np.uint8], labels: NDArray[np.generic], classes: int
+    image: NDArray[np.uint8],
+    labels: NDArray[np.generic],
+    classes: int,
+    said: tuple[tuple[int, int, int], ...] = (),
 ) -> NDArray[np.uint8]:
     """Return the image ``(y, x, 3)`` with every label but 0 tinted in its colour."""
-    tint = class_colours(classes)[labels]
+    tint = class_colours(classes, said)[labels]
     mixed = image + MASK_OPACITY * (tint.astype(np.float32) - image)
     return np.where((labels != 0)[..., None], np.rint(mixed).astype(np.uint8), image)
 

@@ -45,7 +45,7 @@ def segment(
 
     Args:
         images: Images to segment: TIFF files, or Zarr folders.
-        model: The network, an ONNX file.
+        model: The network: an ONNX file, or a bioimageio.yaml or its package.
         out: Folder of the mask, or for several images the folder that all masks go into
             [default: slide.unet.zarr beside slide.tif].
         overwrite: Start again where a mask of other settings is.
@@ -67,20 +67,30 @@ def segment(
     for path in also or ():
         check_file("--also", path, check_suffix(path))
     settings = options.settings()
-    paths = mask_paths(images, model, out)
+    paths = mask_paths(images, _name_of(model, images, settings), out)
     if len(images) > 1:
         return _segment_all(images, model, paths, settings, overwrite, terminal)
     done = segment_one(images[0], model, paths[0], settings, overwrite, terminal)
     if report:
         report.write_text(json.dumps(done.report, indent=2) + "\n")
+    plan = done.plan
+    classes, said = len(plan.class_names), plan.network.class_colours
     for path in also or ():
-        export(done, path, ExportOptions(colours=class_colours(len(done.plan.class_names))))
+        export(done, path, ExportOptions(colours=class_colours(classes, said)))
     if preview:
         with closing(open_source(images[0], **settings.of_image())) as source:
-            plan = done.plan
-            picture = draw_preview(source, done.group, len(plan.class_names), plan.level)
+            picture = draw_preview(source, done.group, classes, plan.level, said)
         write_png(preview, picture)
     return 0
+
+
+def _name_of(model: Path, images: tuple[Path, ...], settings: Settings) -> str:
+    """Return the network's name, which several masks are called by."""
+    if len(images) == 1:
+        return model.stem  # the engine names a single mask
+    # What fails for all need not be said for each.
+    with closing(open_network(model, settings.head)) as network:
+        return network.facts.name
 
 
 def segment_one(
@@ -122,7 +132,6 @@ def _segment_all(
     terminal: Terminal,
 ) -> int:
     """Segment several images; one that fails does not keep the others from being done."""
-    open_network(model, settings.head).close()  # what fails for all need not be said for each
     failed: list[str] = []
     for number, (image, path) in enumerate(zip(images, paths, strict=True), 1):
         title = f"[{number}/{len(images)}] {image.name}"

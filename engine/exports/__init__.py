@@ -1,7 +1,7 @@
 """Write a finished mask in the formats of other tools."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,4 +75,7 @@ def export(prediction: Prediction, path: Path, options: ExportOptions = NO_OPTIO
         SettingError: There is no such format.
         OutputError: The file cannot be written.
     """
-    _WRITERS[check_suffix(path)](prediction, path, options)
+    suffix = check_suffix(path)
+    if options.colours is None and prediction.plan.network.class_colours:
+        options = replace(options, colours=prediction.plan.network.class_colours)
+    _WRITERS[suffix](prediction, path, options)
