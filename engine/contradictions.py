@@ -29,7 +29,7 @@ def check_declared(facts: NetworkFacts, probe: Probe, *, sizes: bool = True) -> 
             f"{who} says {said.classes} output channels, measured were {probe.classes}; "
             "correct the description"
         )
-    notes = []
+    smaller: dict[str, list[str]] = {}
     for name, declared, measured in (
         ("y", said.y, probe.geometry.y),
         ("x", said.x, probe.geometry.x),
@@ -43,11 +43,12 @@ def check_declared(facts: NetworkFacts, probe: Probe, *, sizes: bool = True) -> 
             )
         halo = max(measured.halo_before, measured.halo_after)
         if probe.bounded and declared.halo is not None and declared.halo < halo:
-            notes.append(
-                f"halo along {name}: {measured.halo_before} + {measured.halo_after} px as "
-                f"measured, not {declared.halo} as {who} says, which would not be exact"
+            text = (
+                f"{measured.halo_before} + {measured.halo_after} px as measured, not "
+                f"{declared.halo} as {who} says, which would not be exact"
             )
-    return notes
+            smaller.setdefault(text, []).append(name)
+    return [f"halo along {' and '.join(names)}: {text}" for text, names in smaller.items()]
 
 
 def _check_size(who: str, name: str, declared: DeclaredAxis, measured: AxisGeometry) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
+import numpy as np
 
 from ...tiler.errors import ModelError, first_line
 from .base import Activation, NetworkFacts
@@ -46,7 +47,8 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What turns the output into probabilities."""
     threshold: float | None = None
     """Probability above which a network of one output channel says 1."""
-    pixel_size: _Positive | tuple[_Positive, _Positive] | None = None
+    # No `_Positive` here: beside a tuple of fixed length, msgspec 0.22 crashes on such a number.
+    pixel_size: float | tuple[float, float] | None = None
     """Size of the pixels it was trained on in micrometers: one number, or height and width."""
 
     def __post_init__(self) -> None:
@@ -73,6 +75,10 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             (
                 self.threshold is None or 0 < self.threshold < 1,
                 "threshold lies between 0 and 1",
+            ),
+            (
+                self.pixel_size is None or np.all(np.asarray(self.pixel_size) > 0),
+                "pixel_size is above 0",
             ),
             (
                 not self.classes or not self.colours or len(self.classes) == len(self.colours),
