@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,9 +10,9 @@ from pathlib import Path, PurePosixPath
 from posixpath import normpath
 from tempfile import TemporaryDirectory
 from typing import Any
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
-from ...tiler.errors import MissingExtraError, ModelError, first_line
+from ...tiler.errors import MissingExtraError, ModelError, TileInferError, first_line
 from .bioimageio_model import Description, understand
 
 FILES = ("bioimageio.yaml", "rdf.yaml")
@@ -52,11 +53,17 @@ class Package:
         files = [self.entry]
         if getattr(self.entry, "external_data", None) is not None:
             files.append(self.entry.external_data)
+        for file in files:
+            source = str(file.source)
+            if "://" in source or source.startswith("/") or normpath(source).startswith(".."):
+                raise ModelError(
+                    f"{self.file} names the weights {source}; only files beside it are read: "
+                    "download them there, and name them so"
+                )
         if self.folder is None:
-            paths = [_on_disk(self.path, str(file.source)) for file in files]
-            for path, file in zip(paths, files, strict=True):
-                self._check(path, file.sha256)
-            yield paths[0]
+            for file in files:
+                self._check(self.path.parent / str(file.source), file.sha256)
+            yield self.path.parent / str(self.entry.source)
             return
         # A member is written under its last name only, so that none can leave the folder.
         with TemporaryDirectory(prefix="tile_infer_", ignore_cleanup_errors=True) as place:
@@ -64,7 +71,7 @@ class Package:
                 path = Path(place) / PurePosixPath(str(file.source)).name
                 self._unpack(str(file.source), path)
                 self._check(path, file.sha256)
-            yield Path(place) / PurePosixPath(str(files[0].source)).name
+            yield Path(place) / PurePosixPath(str(self.entry.source)).name
 
     def _unpack(self, source: str, target: Path) -> None:
         member = normpath(f"{self.folder}{source}")
@@ -131,16 +138,6 @@ def find_package(path: Path) -> Package | None:
     return None
 
 
-def _on_disk(description: Path, source: str) -> Path:
-    path = description.parent / source
-    if "://" in source or not path.resolve().is_relative_to(description.parent.resolve()):
-        raise ModelError(
-            f"{description.name} names the weights {source}; only files beside it are read: "
-            "download them there, and name them so"
-        )
-    return path
-
-
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -153,12 +150,16 @@ def _opened(path: Path) -> Iterator[ZipFile]:
     try:
         with ZipFile(path) as archive:
             yield archive
-    except (BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:  # also a password
+    except TileInferError:
+        raise
+    except OSError as error:
+        raise ModelError(
+            f"model {path} cannot be read ({error.strerror or first_line(error)})"
+        ) from error
+    except Exception as error:  # a password, damage, and each compression's own type
         raise ModelError(
             f"model {path} is not a readable package: {first_line(error)}; get it anew"
         ) from error
-    except OSError as error:
-        raise ModelError(f"model {path} cannot be read ({error.strerror})") from error
 
 
 def _description_in(names: list[str], path: Path) -> str:
@@ -208,8 +209,11 @@ def _load(content: bytes, where: str, beside: Path | None = None) -> Any:
             f"{does}: that needs the library bioimageio.spec: pip install 'tile-infer[bioimageio]'"
         ) from error
     try:
-        plain = YAML(typ="safe").load(content)
-        with ValidationContext(perform_io_checks=False, log_warnings=False) as context:
+        plain = _convertible(YAML(typ="safe").load(content))
+        with (
+            warnings.catch_warnings(action="ignore"),  # of doubts about its own conversions
+            ValidationContext(perform_io_checks=False, log_warnings=False) as context,
+        ):
             model = build_description(plain, context=context, format_version="latest")
     except Exception as error:  # the YAML reader's and the library's own
         raise ModelError(f"{where} cannot be understood: {first_line(error)}") from error
@@ -218,6 +222,18 @@ def _load(content: bytes, where: str, beside: Path | None = None) -> Any:
     if model.type != "model":
         raise ModelError(f"{where} describes a {model.type}; a model is needed")
     return model
+
+
+def _convertible(plain: Any) -> Any:
+    """Leave out what the library cannot convert: the halo of a fixed output of format 0.4.
+
+    The measured halo is used in any case.
+    """
+    if isinstance(plain, dict) and str(plain.get("format_version", "")).startswith(("0.3", "0.4")):
+        for output in plain.get("outputs") or ():
+            if isinstance(output, dict) and isinstance(output.get("shape"), list):
+                output.pop("halo", None)
+    return plain
 
 
 def _first_fault(invalid: Any) -> str:

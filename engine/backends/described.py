@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ...tiler.errors import MissingExtraError, ModelError
+from ...tiler.errors import MissingExtraError, ModelError, TileInferError
 from .base import Execution, Layer, Network, NetworkFacts, Recipe, Runner
 from .bioimageio_model import Description
 from .bioimageio_package import Package, find_package
@@ -48,8 +48,12 @@ def open_described(path: Path, head: str | None, open_file: OpenFile) -> Network
 def _open_package(package: Package, head: str | None, open_file: OpenFile) -> Network:
     description = package.describe(head)
     with package.weights() as weights:
-        network = open_file(weights, description.head)
-        beside = read_beside(weights)
+        try:
+            network = open_file(weights, description.head)
+            beside = read_beside(weights)
+        except TileInferError as error:  # the place of unpacked weights tells nobody anything
+            text = str(error).replace(str(weights), f"{weights.name} of {package.path}")
+            raise type(error)(text) from error
     try:
         facts = _with_description(network.facts, description)
         if beside:
