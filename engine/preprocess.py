@@ -31,6 +31,11 @@ def preprocessing_constants(
             f"pre-processing {steps.unsupported}, {who}, is not supported; use normalize, or mean "
             "and std, to say another"
         )
+    if steps.dtype and not np.can_cast(source.facts.dtype, steps.dtype):
+        raise ModelError(
+            f"the network wants {steps.dtype}, {who}, and {source.facts.name} is "
+            f"{source.facts.dtype}; convert the image, or use normalize to say how it is scaled"
+        )
     count = len(channels)
     gain, shift = (_each(value, count, who) for value in (steps.gain, steps.shift))
     low, spread, what = np.zeros(count), np.ones(count), []

@@ -15,7 +15,6 @@ def test_the_example_of_a_models_metadata_is_valid() -> None:
 
 def test_the_table_of_keys_is_complete() -> None:
     table = MODELS[MODELS.index("| key |") : MODELS.index("Both places")]
-    keys = [
-        key for line in table.splitlines() for key in re.findall(r"`(\w+)`", line.split("|")[1])
-    ]
+    first_cells = [line.split("|")[1] for line in table.splitlines() if line]
+    keys = [key for cell in first_cells for key in re.findall(r"`(\w+)`", cell)]
     assert keys == list(Metadata.__struct_fields__)

@@ -37,9 +37,11 @@ def _refuse(found: Preprocessing, step: Any, channels: int | None) -> NoReturn:
 
 def _ensure_dtype(found: Preprocessing, step: Any, channels: int | None) -> Preprocessing:
     dtype = step.kwargs.dtype
-    if dtype == "bool" or (not dtype.startswith("float") and found != Preprocessing()):
+    if dtype.startswith("float"):
+        return found
+    if dtype == "bool" or found != Preprocessing():
         raise UnsupportedError(f"ensure_dtype {dtype}")  # cuts off fractions
-    return found
+    return replace(found, dtype=dtype)
 
 
 def _scale_linear(found: Preprocessing, step: Any, channels: int | None) -> Preprocessing:
@@ -125,7 +127,8 @@ def _statistic(
     if axes is not None and not {"y", "x"} <= set(axes):
         raise UnsupportedError(f"{step.id} over {', '.join(axes)} instead of the whole plane")
     joint = (channels or 1) > 1 and (axes is None or "channel" in axes)
-    return Preprocessing(name, joint=joint, eps=float(step.kwargs.eps) / found.gain[0])
+    eps = float(step.kwargs.eps) / found.gain[0]
+    return Preprocessing(name, joint=joint, eps=eps, dtype=found.dtype)
 
 
 @dataclass(frozen=True, slots=True)

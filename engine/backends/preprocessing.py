@@ -28,6 +28,8 @@ class Preprocessing:
     """Added after that: one number for all channels, or one for each."""
     clip: tuple[float | None, float | None] = (None, None)
     """Smallest and largest number that the network is given."""
+    dtype: str | None = None
+    """Integer type that the raw pixels are to have: they are not converted."""
     unsupported: str | None = None
     """A step that cannot be followed; the rest means nothing then."""
 

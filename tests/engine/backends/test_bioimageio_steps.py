@@ -113,14 +113,19 @@ def test_a_scaling_before_and_after_a_statistic_and_a_clip_add_up(tmp_path: Path
     low, high = percentile(pixels, [1, 90], (0, 1))
     expected = np.clip((pixels - low) / (high - low + 1e-6) * 2 - 1, -1, 1.5)
     assert (expected == 1.5).any()
-    found = normalized(facts(tmp_path, steps), image())
-    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+    said = facts(tmp_path, steps)
+    np.testing.assert_allclose(normalized(said, image()), expected, rtol=1e-9, atol=1e-9)
+    source = open_source(image())
+    made = resolve_normalization(Settings(), said, source, 0, (0, 1))
+    assert largest_input(source, 0, (0, 1), made) == 1.5, "nothing larger gets past the clip"
 
 
 def test_a_type_that_the_pixels_have_already_is_no_step(tmp_path: Path) -> None:
     steps = [step("ensure_dtype", dtype="uint16"), ZSCORE, step("ensure_dtype", dtype="float32")]
     one, other = facts(tmp_path / "a", steps), facts(tmp_path / "b", [ZSCORE])
-    assert one.preprocessing == other.preprocessing
+    assert np.array_equal(normalized(one, image()), normalized(other, image()))
+    with pytest.raises(ModelError, match=r"wants uint16, as bioimageio\.yaml says, .* float64"):
+        normalized(one, image() / 7)
 
 
 UNSUPPORTED: list[tuple[Steps, str]] = [
