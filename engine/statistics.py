@@ -44,7 +44,11 @@ def mean_and_deviation(
 
 
 def percentiles(
-    source: Source, level: int, channels: tuple[int, ...], percents: tuple[float, ...]
+    source: Source,
+    level: int,
+    channels: tuple[int, ...],
+    percents: tuple[float, ...],
+    joint: bool = False,
 ) -> list[tuple[float, ...]]:
     """Return percentiles per channel: the exact pixel values, whatever the outliers.
 
@@ -55,7 +59,8 @@ def percentiles(
         source: The image.
         level: Its resolution.
         channels: Which of its channels.
-        percents: Which percentiles, in percent.
+        percents: Which percentiles, in percent; 0 is the smallest pixel, 100 the largest.
+        joint: Whether all channels are counted together.
 
     Returns:
         For each percentile a value per channel, in raw units.
@@ -66,13 +71,15 @@ def percentiles(
     kind = np.dtype(source.facts.dtype)
     height, width = source.facts.levels[level].shape
     # Of each percentile and channel: the bits known so far, and how many such pixels lie below.
-    known = [[0] * len(channels) for _ in percents]
-    below = [[np.ceil(percent / 100 * height * width)] * len(channels) for percent in percents]
+    groups = 1 if joint else len(channels)
+    count = height * width * len(channels) // groups
+    known = [[0] * groups for _ in percents]
+    below = [[max(1, np.ceil(percent / 100 * count))] * groups for percent in percents]
     for shift in range(max(0, 8 * kind.itemsize - 16), -1, -16):
-        counts = np.zeros((len(percents), len(channels), 1 << 16), np.int64)
+        counts = np.zeros((len(percents), groups, 1 << 16), np.int64)
         for pixels in _squares(source, level, channels):
             _require_finite(pixels)
-            keys = _ordered_keys(pixels)
+            keys = _ordered_keys(pixels).reshape(-1, groups)
             for index, channel in np.ndindex(counts.shape[:2]):
                 mine = keys[:, channel] >> np.uint64(shift)
                 mine = mine[mine >> np.uint64(16) == known[index][channel]] & np.uint64(0xFFFF)
@@ -82,7 +89,8 @@ def percentiles(
             bits = int((summed < below[index][channel]).sum())
             below[index][channel] -= summed[bits - 1] if bits else 0
             known[index][channel] = known[index][channel] << 16 | bits
-    return [tuple(_value_of_key(key, kind) for key in keys) for keys in known]
+    repeats = len(channels) // groups
+    return [tuple(_value_of_key(key, kind) for key in keys) * repeats for keys in known]
 
 
 def _ordered_keys(pixels: NDArray[np.generic]) -> NDArray[np.uint64]:

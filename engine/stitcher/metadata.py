@@ -18,6 +18,7 @@ def group_attributes(plan: Plan, levels: int) -> dict[str, Any]:
             "plan": plan.fingerprint,
             "exact": plan.exact,
             "classes": list(plan.class_names),
+            **_colours(plan),
             "not_computed": plan.recipe.not_computed,
             "network": {"name": plan.network.name, "sha256": plan.network.sha256},
             "image": {
@@ -30,6 +31,12 @@ def group_attributes(plan: Plan, levels: int) -> dict[str, Any]:
             "precision": plan.execution.precision,
         },
     }
+
+
+def _colours(plan: Plan) -> dict[str, Any]:
+    """Return red, green and blue of each label, where the model says them."""
+    colours = plan.network.class_colours
+    return {"colours": [list(colour) for colour in colours]} if colours else {}
 
 
 def _multiscale(plan: Plan, levels: int) -> dict[str, Any]:
