@@ -4,50 +4,63 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from .base import Recipe
+from .onnx_chain import Chain
 from .onnx_graph import GraphFacts
 
 PIXELS = "tile_infer/pixels"
 LABELS = "tile_infer/labels"
 SCORES = "tile_infer/scores"
 
+NOISE = "tile_infer/noise"
+
+_CONTRAST, _GREY = 32, 128
+"""What noise of size 1 is multiplied with, and put around, to become bytes of an image."""
+
+_EXACT = 1 << 24
+"""Largest whole number up to which single precision holds all."""
+
 UNROLLED_CLASSES = 32
 """Up to so many classes, a running maximum (50 times faster on a CPU) replaces ArgMax."""
-
-
-class _Chain:
-    """Nodes appended one after the other, each with an output name that only this chain gives."""
-
-    def __init__(self, model: onnx.ModelProto, name: str) -> None:
-        self.graph, self.name = model.graph, f"tile_infer/{name}"
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants = 0
-
-    def add(self, kind: str, *inputs: str, output: str | None = None, **attributes: object) -> str:
-        """Append a node; return the name of its output."""
-        name = output or f"{self.name}/{kind}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
-        return name
-
-    def constant(self, value: object, dtype: object) -> str:
-        """Add a constant; return its name."""
-        self.constants += 1
-        name = f"{self.name}/constant_{self.constants}"
-        array = np.asarray(value, dtype=np.dtype(dtype))  # type: ignore[call-overload]
-        self.graph.initializer.append(numpy_helper.from_array(array, name))
-        return name
 
 
 def cut_to_logits(facts: GraphFacts) -> onnx.ModelProto:
     """Return the graph ending in float logits instead of labels or probabilities."""
     model = onnx.ModelProto()
     model.CopyFrom(facts.model)
-    chain = _Chain(model, "end")
+    chain = Chain(model, "end")
     logits = chain.add("Cast", facts.logits, output="tile_infer/logits", to=TensorProto.FLOAT)
     model.graph.node.extend(chain.nodes)
     _set_outputs(model, [(logits, TensorProto.FLOAT, 4)])
+    return model
+
+
+def for_noise(facts: GraphFacts) -> onnx.ModelProto:
+    """Return the graph from ``NOISE``, floats of any size, to float logits.
+
+    Noise of size 1 becomes the bytes of a common image where the network takes whole numbers, and
+    what is larger is cut off at the ends of their type. Each pixel is changed alone and never
+    folded back, so that crops stay crops and a brighter one stays brighter.
+    """
+    model = cut_to_logits(facts)
+    chain = Chain(model, "noise")
+    kind = np.dtype(helper.tensor_dtype_to_np_dtype(facts.image_type))
+    tensor = NOISE
+    if kind.kind in "iu":
+        limits = np.iinfo(kind)
+        bright = chain.add("Mul", NOISE, chain.constant(_CONTRAST, np.float32))
+        middle = 0 if limits.min else _GREY
+        shifted = chain.add("Add", bright, chain.constant(middle, np.float32))
+        ends = max(limits.min, -_EXACT), min(limits.max, _EXACT)
+        low, high = (chain.constant(end, np.float32) for end in ends)
+        tensor = chain.add("Round", chain.add("Clip", shifted, low, high))
+    chain.add("Cast", tensor, output=facts.image, to=facts.image_type)
+    nodes = [*chain.nodes, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    _set_input(model, NOISE, TensorProto.FLOAT, facts.shape)
     return model
 
 
@@ -56,7 +69,7 @@ def with_shapes(facts: GraphFacts) -> tuple[onnx.ModelProto, list[onnx.NodeProto
     model = onnx.ModelProto()
     model.CopyFrom(facts.model)
     layers = [node for node in model.graph.node if node.op_type in LAYERS]
-    chain = _Chain(model, "shapes")
+    chain = Chain(model, "shapes")
     wanted = []
     for index, node in enumerate(layers):
         for tensor, end in ((node.input[0], "in"), (node.output[0], "out")):
@@ -80,7 +93,7 @@ def compose(facts: GraphFacts, recipe: Recipe) -> onnx.ModelProto:
     model = onnx.ModelProto()
     model.CopyFrom(facts.model)
     network = list(model.graph.node)
-    before, after = _Chain(model, "before"), _Chain(model, "after")
+    before, after = Chain(model, "before"), Chain(model, "after")
 
     planar = before.add("Transpose", PIXELS, perm=[0, 3, 1, 2])
     if recipe.normalizes:
@@ -112,20 +125,13 @@ def compose(facts: GraphFacts, recipe: Recipe) -> onnx.ModelProto:
 
     del model.graph.node[:]
     model.graph.node.extend([*before.nodes, *network, *after.nodes])
-    constants = {constant.name for constant in model.graph.initializer}
-    kept = [entry for entry in model.graph.input if entry.name in constants]
-    del model.graph.input[:]
-    pixels = helper.make_tensor_value_info(
-        PIXELS,
-        helper.np_dtype_to_tensor_dtype(np.dtype(recipe.dtype)),
-        [facts.shape[0] or "batch", *recipe.tile, recipe.channels],
-    )
-    model.graph.input.extend([pixels, *kept])
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(recipe.dtype))
+    _set_input(model, PIXELS, kind, (facts.shape[0] or "batch", *recipe.tile, recipe.channels))
     _set_outputs(model, outputs)
     return model
 
 
-def _labels(chain: _Chain, logits: str, recipe: Recipe) -> None:
+def _labels(chain: Chain, logits: str, recipe: Recipe) -> None:
     # ONNX Runtime selects among uint8 and int32, but not among uint16.
     dtype = "uint8" if recipe.label_dtype == "uint8" else "int32"
     kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
@@ -161,7 +167,7 @@ def _labels(chain: _Chain, logits: str, recipe: Recipe) -> None:
     chain.add("Cast", labels, output=LABELS, to=stored)
 
 
-def _scores(chain: _Chain, logits: str, recipe: Recipe) -> None:
+def _scores(chain: Chain, logits: str, recipe: Recipe) -> None:
     scores = logits
     if recipe.scores == "probabilities" and recipe.activation == "sigmoid":
         scores = chain.add("Sigmoid", logits)
@@ -176,6 +182,16 @@ def _scores(chain: _Chain, logits: str, recipe: Recipe) -> None:
         output=SCORES,
         to=helper.np_dtype_to_tensor_dtype(np.dtype(recipe.scores_dtype)),
     )
+
+
+def _set_input(
+    model: onnx.ModelProto, name: str, kind: int, shape: Sequence[int | str | None]
+) -> None:
+    """Replace the image input; constants that are inputs too, as of old, stay."""
+    constants = {constant.name for constant in model.graph.initializer}
+    kept = [entry for entry in model.graph.input if entry.name in constants]
+    del model.graph.input[:]
+    model.graph.input.extend([helper.make_tensor_value_info(name, kind, shape), *kept])
 
 
 def _set_outputs(model: onnx.ModelProto, outputs: Sequence[tuple[str, int, int]]) -> None:

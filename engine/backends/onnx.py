@@ -14,7 +14,7 @@ from onnx.external_data_helper import uses_external_data
 from ...tiler.errors import DeviceError, ModelError, first_line
 from ..naming import readable
 from .base import Execution, Layer, NetworkFacts, Output, Recipe, Runner
-from .compose import LABELS, PIXELS, SCORES, compose, cut_to_logits, with_shapes
+from .compose import LABELS, NOISE, PIXELS, SCORES, compose, cut_to_logits, for_noise, with_shapes
 from .device import cuda_index
 from .onnx_graph import GraphFacts, read_graph
 
@@ -38,6 +38,7 @@ class OnnxNetwork:
             normalize=self.graph.metadata.normalize,
             mean=self.graph.metadata.mean,
             std=self.graph.metadata.std,
+            input_dtype=self.graph.stated_type,
         )
 
     @property
@@ -51,19 +52,24 @@ class OnnxNetwork:
 
     @cached_property
     def _logits_session(self) -> Any:
-        return _session(cut_to_logits(self.graph), Execution("cpu", threads=_all_cores()))
+        return _session(for_noise(self.graph), Execution("cpu", threads=_all_cores()))
 
     def logits(self, tiles: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run normalised tiles ``(batch, channel, y, x)``; return ``(batch, class, y, x)``."""
-        tiles = tiles.astype(
-            onnx.helper.tensor_dtype_to_np_dtype(self.graph.image_type), copy=False
-        )
+        """Run normalised tiles ``(batch, channel, y, x)``; return ``(batch, class, y, x)``.
+
+        A network of whole numbers is given bytes instead of numbers around 0.
+        """
         results = []
         batch = self.facts.batch or len(tiles)
         for first in range(0, len(tiles), batch):
             run = tiles[first : first + batch]
             filled = np.concatenate([run, *[run[-1:]] * (batch - len(run))])
-            found = self._logits_session.run(None, {self.graph.image: filled})[0]
+            found = self._logits_session.run(None, {NOISE: filled})[0]
+            if len(found) != batch:
+                raise ModelError(
+                    f"{self.facts.name} returns a map of shape {found.shape} for {batch} tiles; "
+                    "export it from (batch, channel, y, x) to (batch, class, y, x)"
+                )
             results.append(found[: len(run)])
         return np.concatenate(results)
 
@@ -88,6 +94,8 @@ class OnnxNetwork:
                 continue
             _, width_in, *size_in = map(int, source)
             _, width_out, height, width = map(int, result)
+            if node.op_type == "MatMul":  # over the last axis, so that is where the channels are
+                _, height, width, width_out = map(int, result)
             if node.op_type == "Conv":
                 work = width_out * height * width * int(np.prod(weight[1:]))
             elif node.op_type == "ConvTranspose":
