@@ -11,18 +11,18 @@ NEW = "+"
 """An axis that is not one of those that are followed."""
 
 _KEEP_NAMES = (
-    "Abs Add And BitShift Cast Ceil Celu Clip Concat CumSum DequantizeLinear Div Dropout Elu Equal Erf "
-    "Exp Floor Gelu Greater GreaterOrEqual HardSigmoid HardSwish Hardmax Identity LeakyRelu Less "
-    "LessOrEqual Log LogSoftmax Max Mean Min Mish Mod Mul Neg Not Or PRelu Pad Pow QuantizeLinear "
-    "Reciprocal Relu Resize Round Selu Sigmoid Sign Slice Softmax Softplus Softsign Split Sqrt Sub "
-    "Sum Swish Tanh ThresholdedRelu Upsample Where"
+    "Abs Add And BitShift Cast Ceil Celu Clip Concat CumSum DequantizeLinear Div Dropout Elu "
+    "Equal Erf Exp Floor Gelu Greater GreaterOrEqual HardSigmoid HardSwish Hardmax Identity "
+    "LeakyRelu Less LessOrEqual Log LogSoftmax Max Mean Min Mish Mod Mul Neg Not Or PRelu Pad "
+    "Pow QuantizeLinear Reciprocal Relu Resize Round Selu Sigmoid Sign Slice Softmax Softplus "
+    "Softsign Split Sqrt Sub Sum Swish Tanh ThresholdedRelu Upsample Where"
 )
 _KEEP = frozenset(_KEEP_NAMES.split())
 """Operators whose result has the axes of what they are given."""
 
 _JOINS_NAMES = (
-    "Add And Concat Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min Mul Or Pow Sub Sum "
-    "Where"
+    "Add And Concat Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min Mul Or Pow Sub "
+    "Sum Where"
 )
 JOINS = frozenset(_JOINS_NAMES.split())
 """Operators all of whose inputs have the axes of the result."""

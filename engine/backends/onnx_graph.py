@@ -16,6 +16,10 @@ from .onnx_types import check_image_type, check_map_type, in_single_precision, n
 OLDEST_OPSET = 13
 """Older graphs are converted: before it, Softmax and ReduceSum meant something else."""
 
+NEWEST_FORMAT = 10
+"""Newest version of the file format that the oldest ONNX Runtime we allow reads; what newer ones
+brought is not needed, and many files only bear the number of the library that wrote them."""
+
 
 @dataclass(frozen=True, slots=True)
 class GraphFacts:
@@ -67,6 +71,7 @@ def read_graph(path: Path, head: str | None) -> GraphFacts:
             f"model {path} is not a readable ONNX file: {first_line(error)}"
         ) from error
     model = _modern(model, path)
+    model.ir_version = min(model.ir_version, NEWEST_FORMAT)
     image = _image_input(model, path)
     stated_type = image.type.tensor_type.elem_type
     if stated_type == TensorProto.DOUBLE:
