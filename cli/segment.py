@@ -122,7 +122,9 @@ def _segment_all(
     terminal: Terminal,
 ) -> int:
     """Segment several images; one that fails does not keep the others from being done."""
-    open_network(model, settings.head).close()  # what fails for all need not be said for each
+    open_network(
+        model, settings.head, trust_model=bool(settings.trust_model)
+    ).close()  # what fails for all need not be said for each
     failed: list[str] = []
     for number, (image, path) in enumerate(zip(images, paths, strict=True), 1):
         title = f"[{number}/{len(images)}] {image.name}"

@@ -41,7 +41,9 @@ def plan_image(image: Any, model: Any, settings: Settings) -> Plan:
     """
     with (
         closing(open_source(image, **settings.of_image())) as source,
-        closing(open_network(model, settings.head)) as network,
+        closing(
+            open_network(model, settings.head, trust_model=bool(settings.trust_model))
+        ) as network,
     ):
         return make_plan(source, network, settings)
 
@@ -119,7 +121,8 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
         redundancy=work.redundancy(grid, (geometry.y.lost, geometry.x.lost)),
         memory_bytes=memory_bytes,
         output_bytes=_output_bytes(grid, recipe, settings),
-        settings=settings.resolved(
+        # Whom a run trusts is not handed on with its plan, which somebody else may have written.
+        settings=replace(settings, trust_model=None).resolved(
             device=device,
             axes=source.facts.axes,
             precision=execution.precision,

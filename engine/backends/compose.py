@@ -14,14 +14,6 @@ PIXELS = "tile_infer/pixels"
 LABELS = "tile_infer/labels"
 SCORES = "tile_infer/scores"
 
-NOISE = "tile_infer/noise"
-
-_CONTRAST, _GREY = 32, 128
-"""What noise of size 1 is multiplied with, and put around, to become bytes of an image."""
-
-_EXACT = 1 << 24
-"""Largest whole number up to which single precision holds all."""
-
 UNROLLED_CLASSES = 32
 """Up to so many classes, a running maximum (50 times faster on a CPU) replaces ArgMax."""
 
@@ -34,33 +26,6 @@ def cut_to_logits(facts: GraphFacts) -> onnx.ModelProto:
     logits = chain.add("Cast", facts.logits, output="tile_infer/logits", to=TensorProto.FLOAT)
     model.graph.node.extend(chain.nodes)
     _set_outputs(model, [(logits, TensorProto.FLOAT, 4)])
-    return model
-
-
-def for_noise(facts: GraphFacts) -> onnx.ModelProto:
-    """Return the graph from ``NOISE``, floats of any size, to float logits.
-
-    Noise of size 1 becomes the bytes of a common image where the network takes whole numbers, and
-    what is larger is cut off at the ends of their type. Each pixel is changed alone and never
-    folded back, so that crops stay crops and a brighter one stays brighter.
-    """
-    model = cut_to_logits(facts)
-    chain = Chain(model, "noise")
-    kind = np.dtype(helper.tensor_dtype_to_np_dtype(facts.image_type))
-    tensor = NOISE
-    if kind.kind in "iu":
-        limits = np.iinfo(kind)
-        bright = chain.add("Mul", NOISE, chain.constant(_CONTRAST, np.float32))
-        middle = 0 if limits.min else _GREY
-        shifted = chain.add("Add", bright, chain.constant(middle, np.float32))
-        ends = max(limits.min, -_EXACT), min(limits.max, _EXACT)
-        low, high = (chain.constant(end, np.float32) for end in ends)
-        tensor = chain.add("Round", chain.add("Clip", shifted, low, high))
-    chain.add("Cast", tensor, output=facts.image, to=facts.image_type)
-    nodes = [*chain.nodes, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    _set_input(model, NOISE, TensorProto.FLOAT, facts.shape)
     return model
 
 

@@ -14,9 +14,11 @@ from onnx.external_data_helper import uses_external_data
 from ...tiler.errors import DeviceError, ModelError, first_line
 from ..naming import readable
 from .base import Execution, Layer, NetworkFacts, Output, Recipe, Runner
-from .compose import LABELS, NOISE, PIXELS, SCORES, compose, cut_to_logits, for_noise, with_shapes
+from .compose import LABELS, PIXELS, SCORES, compose, cut_to_logits, with_shapes
 from .device import cuda_index
+from .noise import as_input
 from .onnx_graph import GraphFacts, read_graph
+from .onnx_types import numpy_name
 
 
 class OnnxNetwork:
@@ -50,9 +52,14 @@ class OnnxNetwork:
         """Say whether the network can be given so many channels."""
         return self.facts.channels in (None, channels)
 
+    @property
+    def _number(self) -> str:
+        """Type of the image input of the graph, which is that of the file unless it is double."""
+        return numpy_name(self.graph.image_type)
+
     @cached_property
     def _logits_session(self) -> Any:
-        return _session(for_noise(self.graph), Execution("cpu", threads=_all_cores()))
+        return _session(cut_to_logits(self.graph), Execution("cpu", threads=_all_cores()))
 
     def logits(self, tiles: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run normalised tiles ``(batch, channel, y, x)``; return ``(batch, class, y, x)``.
@@ -64,7 +71,8 @@ class OnnxNetwork:
         for first in range(0, len(tiles), batch):
             run = tiles[first : first + batch]
             filled = np.concatenate([run, *[run[-1:]] * (batch - len(run))])
-            found = self._logits_session.run(None, {NOISE: filled})[0]
+            filled = as_input(filled, self._number)
+            found = self._logits_session.run(None, {self.graph.image: filled})[0]
             if len(found) != batch:
                 raise ModelError(
                     f"{self.facts.name} returns a map of shape {found.shape} for {batch} tiles; "
@@ -84,8 +92,7 @@ class OnnxNetwork:
         session, nodes, weights = self._shapes_session
         if not nodes:
             return ()
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(self.graph.image_type)
-        zeros = np.zeros((self.facts.batch or 1, channels, *tile), dtype)
+        zeros = np.zeros((self.facts.batch or 1, channels, *tile), self._number)
         shapes = session.run(None, {self.graph.image: zeros})
         found = []
         for node, source, result in zip(nodes, shapes[::2], shapes[1::2], strict=True):

@@ -56,11 +56,6 @@ def read_graph(path: Path, head: str | None) -> GraphFacts:
         ModelError: The file is no ONNX, or no network from one image to one map.
         SettingError: ``head`` is needed, or unknown.
     """
-    if path.suffix in (".pt", ".pth", ".ckpt", ".safetensors"):
-        raise ModelError(
-            f"model {path} is a PyTorch file; export it with torch.onnx.export, or give the module "
-            "itself from Python"
-        )
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)
