@@ -165,4 +165,5 @@ def network_summary(facts: NetworkFacts, probe: Probe) -> dict[str, Any]:
         "head": facts.head,
         "ends_in": facts.ends_in,
         "class_names": list(facts.class_names),
+        "tile_dependent": list(facts.tile_dependent),
     }

@@ -22,6 +22,7 @@ from .probe import Probe
 from .settings import Settings
 from .sizing import choose_batch, fit_memory
 from .sources import Source, open_source
+from .verdict import through, without_effect
 from .work import measure_work
 
 CORE_LIMIT_PX = {"cpu": 512, "cuda": 2048}
@@ -76,6 +77,7 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
         blend = "hann"
     if not fits:
         warnings.append(_why_not_exact(facts, probe, blend))
+    notes.extend(without_effect(facts, probe))
     if probe.whole_numbers:
         warnings.append(_check_whole_numbers(facts, probe))
     shape = source.facts.levels[level].shape
@@ -223,8 +225,10 @@ def _why_not_exact(network: NetworkFacts, probe: Probe, blend: str | None) -> st
     }
     blended = blend in WINDOWS
     return (
-        f"{network.name} cannot be tiled exactly: {causes[probe.verdict]} (two tiles disagree by "
-        f"{probe.disagreement:.2g} of the largest logit in their middle); "
+        f"{network.name} cannot be tiled exactly: {causes[probe.verdict]}"
+        + through(network, probe)
+        + " (two tiles disagree by "
+        + f"{probe.disagreement:.2g} of the largest logit in their middle); "
         + ("overlapping tiles are blended" if blended else "there may be seams between tiles")
         + ", and the mask depends on the tile's size"
     )

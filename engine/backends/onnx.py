@@ -17,6 +17,7 @@ from .base import Execution, Layer, NetworkFacts, Output, Recipe, Runner
 from .compose import LABELS, PIXELS, SCORES, compose, cut_to_logits, with_shapes
 from .device import cuda_index
 from .noise import as_input
+from .onnx_causes import tile_dependent_parts
 from .onnx_graph import GraphFacts, read_graph
 from .onnx_types import numpy_name
 
@@ -41,6 +42,9 @@ class OnnxNetwork:
             mean=self.graph.metadata.mean,
             std=self.graph.metadata.std,
             input_dtype=self.graph.stated_type,
+            tile_dependent=tile_dependent_parts(
+                self.graph.model, self.graph.image, self.graph.logits
+            ),
         )
 
     @property

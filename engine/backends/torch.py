@@ -11,20 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ...tiler.errors import DeviceError, ModelError
-from .base import Ending, Execution, Layer, NetworkFacts, Output, Recipe, Runner
+from .base import Execution, Layer, NetworkFacts, Output, Recipe, Runner
+from .causes import counted
 from .noise import as_input
-
-_ENDINGS: dict[str, Ending] = {
-    "sigmoid": "sigmoid",
-    "_softmax": "softmax",
-    "_log_softmax": "softmax",
-    "argmax": "argmax",
-    "max": "argmax",
-}
-_SAME = {"_to_copy", "squeeze", "unsqueeze", "view", "clone", "alias", "detach"}
+from .torch_recorder import Recorder
 
 
 class TorchNetwork:
@@ -136,7 +128,7 @@ class TorchNetwork:
         filled = as_input(np.concatenate([tiles, *[tiles[-1:]] * missing]), self._facts.input_dtype)
         if self._device.type == "cuda":
             self._allow_tf32(False)
-        recorder = _Recorder()
+        recorder = Recorder(self.module.state_dict(keep_vars=True).values())
         with torch.no_grad(), recorder:
             found = self.forward(torch.from_numpy(filled).to(_device_of(self.module)))
         ends_in, logits = recorder.before_activation(found)
@@ -146,13 +138,17 @@ class TorchNetwork:
                 f"the module returns {str(logits.dtype).removeprefix('torch.')}, and no argmax was "
                 "seen to make it; let it return logits"
             )
-        self._facts = replace(self._facts, ends_in=ends_in)
+        self._facts = replace(
+            self._facts,
+            ends_in=ends_in,
+            tile_dependent=self._facts.tile_dependent or counted(recorder.parts),
+        )
         result: NDArray[np.float32] = logits.float().cpu().numpy()[: len(tiles)]
         return result
 
     def layers(self, channels: int, tile: tuple[int, int]) -> tuple[Layer, ...]:
         """Return the work of one run over a tile."""
-        recorder = _Recorder()
+        recorder = Recorder()
         with torch.no_grad(), recorder:
             self.forward(self._zeros(channels, tile))
         return tuple(recorder.layers)
@@ -194,7 +190,7 @@ class _TorchRunner:
         recipe = self.recipe
         # An activation at the end is undone by taking its input, at the price of watching each
         # operator; a network that ends in logits is run as it is.
-        recorder = None if recipe.ends_in == "none" else _Recorder()
+        recorder = None if recipe.ends_in == "none" else Recorder()
         # no_grad: what a module keeps of an inference_mode run could not be trained with later.
         with torch.no_grad():
             images = torch.from_numpy(np.ascontiguousarray(tiles)).to(self.device)
@@ -242,74 +238,6 @@ class _TorchRunner:
             elif self.recipe.activation == "softmax":
                 scores = logits.softmax(dim=1) + logits * 0
         return scores.to(getattr(torch, self.recipe.scores_dtype))
-
-
-class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Watches a run: what each tensor was made from, and the work of each layer.
-
-    Not for ``inference_mode``, under which operators come by before they are broken down into the
-    few that are looked for here.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.made: dict[int, tuple[str, torch.Tensor, torch.Tensor]] = {}
-        self.layers: list[Layer] = []
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        name = func.overloadpacket.__name__.rstrip("_")  # sigmoid_ is sigmoid, in place
-        source = args[0] if args and isinstance(args[0], torch.Tensor) else None
-        if source is not None and name in _ENDINGS and func._schema.is_mutable:
-            source = source.clone()
-        result = func(*args, **(kwargs or {}))
-        if func._schema.is_mutable and name not in _ENDINGS:
-            self._forget_changed(func, args)
-        if name == "convolution":
-            self.layers.append(_layer(args, result))
-        elif source is not None and (name in _SAME or _over_classes(name, args)):
-            made = result[1] if isinstance(result, tuple) else result  # max: values and indices
-            # The result is kept too, so that its id stays its own.
-            self.made[id(made)] = (name, source, made)
-        return result
-
-    def _forget_changed(self, func: Any, args: tuple[Any, ...]) -> None:
-        """Forget what tensors were made from that an operator writes into, also through a view."""
-        written = {
-            given.untyped_storage().data_ptr()
-            for given, wanted in zip(args, func._schema.arguments, strict=False)
-            if isinstance(given, torch.Tensor) and wanted.alias_info and wanted.alias_info.is_write
-        }
-        for key, (_, _, made) in list(self.made.items()):
-            if made.untyped_storage().data_ptr() in written:
-                del self.made[key]
-
-    def before_activation(self, found: torch.Tensor) -> tuple[Ending, torch.Tensor]:
-        """Return the final activation and the tensor it was given.
-
-        Of an argmax over a softmax, the softmax and its input.
-        """
-        ending: Ending = "none"
-        tensor = logits = found
-        while id(tensor) in self.made:
-            name, tensor, _ = self.made[id(tensor)]
-            if name in _ENDINGS:
-                logits, ending = tensor, _ENDINGS[name]
-        return ending, logits
-
-
-def _over_classes(name: str, args: tuple[Any, ...]) -> bool:
-    """Say whether an operator is an activation, along the classes where it has an axis."""
-    return name == "sigmoid" or (name in _ENDINGS and len(args) > 1 and args[1] in (1, -3))
-
-
-def _layer(args: tuple[Any, ...], result: torch.Tensor) -> Layer:
-    source, weight, transposed = args[0], args[1], args[6]
-    channels, height, width = result.shape[1:]
-    positions = source[0] if transposed else result[0]
-    work = positions.numel() * weight[0].numel()
-    return Layer(work, height, width, 4 * channels * height * width)
 
 
 def _as_map(found: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
