@@ -45,7 +45,7 @@ def segment(
 
     Args:
         images: Images to segment: TIFF files, or Zarr folders.
-        model: The network, an ONNX file.
+        model: The network: an ONNX file, or with --trust-model TorchScript or torch.export.
         out: Folder of the mask, or for several images the folder that all masks go into
             [default: slide.unet.zarr beside slide.tif].
         overwrite: Start again where a mask of other settings is.

@@ -58,7 +58,11 @@ def map_axes(
     sizes = dimensions(output)
     found = _made_by_operators(model, output.name, len(sizes), image.name, image_letters)
     known = dict(zip(image_letters, dimensions(image), strict=True))
-    return found or _map_by_lengths(sizes, known)
+    fits = _fitting(sizes, known)
+    # A matrix product may mix places instead of channels: then the lengths know better.
+    if found is None or (fits and _spatial(sizes, found) != (known["y"], known["x"])):
+        return _map_by_lengths(sizes, known)
+    return found
 
 
 def to_standard(chain: Chain, tensor: str, letters: str, output: str) -> str:
@@ -183,8 +187,8 @@ def _map_by_lengths(sizes: list[Dimension], image: dict[str, Dimension]) -> str 
     batch = image.get("b", 1)
     like_image = image["y"], image["x"]
     if len(sizes) == 4:
-        fits = [axes for axes in (STANDARD, "byxc") if _spatial(sizes, axes) == like_image]
-        if len(fits) == 1 and None not in like_image:
+        fits = _fitting(sizes, image)
+        if len(fits) == 1:
             return fits[0]
         planar = "".join(image) in (STANDARD, "cyx", "byx", "yx")
         return STANDARD if planar else None
@@ -197,9 +201,18 @@ def _map_by_lengths(sizes: list[Dimension], image: dict[str, Dimension]) -> str 
     return None
 
 
+def _fitting(sizes: list[Dimension], image: dict[str, Dimension]) -> list[str]:
+    """Return the letters with which a map of four axes has the height and width of the image."""
+    like_image = image["y"], image["x"]
+    if len(sizes) != 4 or None in like_image:
+        return []
+    return [axes for axes in (STANDARD, "byxc") if _spatial(sizes, axes) == like_image]
+
+
 def _is_colours(size: Dimension) -> bool:
     return isinstance(size, int) and size <= _COLOURS
 
 
 def _spatial(sizes: list[Dimension], letters: str) -> tuple[Dimension, Dimension]:
-    return sizes[letters.index("y")], sizes[letters.index("x")]
+    y, x = letters.find("y"), letters.find("x")
+    return (sizes[y] if y >= 0 else None), (sizes[x] if x >= 0 else None)

@@ -95,6 +95,17 @@ def test_a_matrix_product_is_over_the_channels(tmp_path: Path) -> None:
     assert layer.multiply_adds == 6 * 5 * 5 * 7
 
 
+def test_a_matrix_product_over_a_row_is_not_over_the_channels(tmp_path: Path) -> None:
+    weights = np.random.default_rng(0).normal(size=(7, 7)).astype(np.float32)
+    nodes = [
+        helper.make_node("AveragePool", ["image"], ["same"], kernel_shape=[1, 1]),
+        helper.make_node("MatMul", ["same", "w"], ["map"]),
+    ]
+    path = save(tmp_path / "net.onnx", nodes, [1, 3, 5, 7], [1, 3, 5, 7], w=weights)  # type: ignore[arg-type]
+    tiles = np.random.default_rng(1).normal(size=(1, 3, 5, 7)).astype(np.float32)
+    np.testing.assert_allclose(open_network(path).logits(tiles), tiles @ weights, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("kind", "before", "after", "attributes"),
     [
