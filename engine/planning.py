@@ -25,6 +25,7 @@ from .said import said_notes
 from .settings import Settings
 from .sizing import choose_batch, fit_memory
 from .sources import Source, open_source
+from .verdict import through, without_effect
 from .work import measure_work
 
 CORE_LIMIT_PX = {"cpu": 512, "cuda": 2048}
@@ -47,7 +48,9 @@ def plan_image(image: Any, model: Any, settings: Settings) -> Plan:
     """
     with (
         closing(open_source(image, **settings.of_image())) as source,
-        closing(open_network(model, settings.head)) as network,
+        closing(
+            open_network(model, settings.head, trust_model=bool(settings.trust_model))
+        ) as network,
     ):
         return make_plan(source, network, settings)
 
@@ -83,6 +86,7 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
         blend = "hann"
     if not fits:
         warnings.append(_why_not_exact(facts, probe, blend))
+    notes.extend(without_effect(facts, probe))
     if probe.whole_numbers:
         warnings.append(_check_whole_numbers(facts, probe))
     turns = TURNS[settings.tta]
@@ -126,7 +130,8 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
         redundancy=len(turns) * work.redundancy(grid, _lost_px(geometry)),
         memory_bytes=memory_bytes,
         output_bytes=_output_bytes(grid, recipe, settings),
-        settings=settings.resolved(
+        # Whom a run trusts is not handed on with its plan, which somebody else may have written.
+        settings=replace(settings, trust_model=None).resolved(
             device=device,
             axes=source.facts.axes,
             precision=execution.precision,
@@ -235,8 +240,10 @@ def _why_not_exact(network: NetworkFacts, probe: Probe, blend: str | None) -> st
     }
     blended = blend in WINDOWS
     return (
-        f"{network.name} cannot be tiled exactly: {causes[probe.verdict]} (two tiles disagree by "
-        f"{probe.disagreement:.2g} of the largest logit in their middle); "
+        f"{network.name} cannot be tiled exactly: {causes[probe.verdict]}"
+        + through(network, probe)
+        + " (two tiles disagree by "
+        + f"{probe.disagreement:.2g} of the largest logit in their middle); "
         + ("overlapping tiles are blended" if blended else "there may be seams between tiles")
         + ", and the mask depends on the tile's size"
     )
