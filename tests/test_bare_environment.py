@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 WITHOUT = """
 import sys
 
-absent = {"torch", "dask", "openvino", "onnxscript"}
+absent = {"torch", "dask", "openvino", "onnxscript", "openslide"}
 
 
 class Absent:

@@ -13,6 +13,8 @@ from .array import ArraySource, is_array, is_named_array, named_array
 from .base import Source
 from .choice import Choice
 from .raster import RASTERS, is_raster, raster_opener
+from .slide import SlideSource, is_slide
+from .slide_files import holds_dicom
 from .tiff import TiffSource, is_tiff
 from .zarr import ZarrSource, is_zarr
 
@@ -29,6 +31,8 @@ class FileFormat(NamedTuple):
 
 
 FILE_FORMATS = (
+    # First, as an MRXS file begins with a JPEG, and some slides are TIFFs.
+    FileFormat("slides", is_slide, SlideSource),
     FileFormat("TIFF", is_tiff, TiffSource),
     *(FileFormat(kind.name, partial(is_raster, kind), raster_opener(kind)) for kind in RASTERS),
 )
@@ -102,6 +106,8 @@ def _open_path(path: Path, axes: str | None, choice: Choice) -> Source:
         if path.is_dir():
             if is_zarr(path):
                 return ZarrSource(path, axes, choice)
+            if holds_dicom(path):
+                return SlideSource(path, axes, choice)
             raise ImageError(
                 f"{path} is a folder without Zarr metadata; pass an image file or a Zarr folder"
             )
