@@ -16,7 +16,8 @@ from .raster import RASTERS, is_raster, raster_opener
 from .slide import SlideSource, is_slide
 from .slide_files import holds_dicom
 from .tiff import TiffSource, is_tiff
-from .zarr import ZarrSource, is_zarr
+from .zarr import ZarrSource
+from .zarr_files import is_n5, is_zarr, is_zipped_zarr
 
 _HEAD_BYTES = 16
 
@@ -35,6 +36,7 @@ FILE_FORMATS = (
     FileFormat("slides", is_slide, SlideSource),
     FileFormat("TIFF", is_tiff, TiffSource),
     *(FileFormat(kind.name, partial(is_raster, kind), raster_opener(kind)) for kind in RASTERS),
+    FileFormat("zipped Zarr", is_zipped_zarr, ZarrSource),
 )
 
 _NOT_READ = {
@@ -108,6 +110,11 @@ def _open_path(path: Path, axes: str | None, choice: Choice) -> Source:
                 return ZarrSource(path, axes, choice)
             if holds_dicom(path):
                 return SlideSource(path, axes, choice)
+            if is_n5(path):
+                raise ImageError(
+                    f"{path} is N5, which is not read; convert it to Zarr, or read it into a Dask "
+                    "array and pass that from Python"
+                )
             raise ImageError(
                 f"{path} is a folder without Zarr metadata; pass an image file or a Zarr folder"
             )

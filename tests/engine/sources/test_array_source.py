@@ -18,7 +18,7 @@ def noise(*shape: int) -> NDArray[np.uint16]:
     return RNG.integers(0, 65535, shape, np.uint16)
 
 
-@pytest.mark.parametrize("chunks", [None, (7, 9, 2), -1])
+@pytest.mark.parametrize("chunks", [None, (7, 9, 2), -1, ((1, 12, 7), (20, 3, 7), (2, 1))])
 def test_box_of_channels_last_array_in_memory_or_in_dask(chunks: Any) -> None:
     pixels = noise(20, 30, 3)
     source = ArraySource(pixels if chunks is None else dask.array.from_array(pixels, chunks))

@@ -49,6 +49,30 @@ KINDS: dict[str, tuple[str, tuple[int, ...], str, dict[str, Any]]] = {
     "signed 64-bit": ("YX", (HEIGHT, WIDTH), "int64", {"byteorder": ">", "tile": (64, 64)}),
     "LERC": ("YX", (HEIGHT, WIDTH), "float32", {"tile": (64, 64), "compression": "lerc"}),
     "JPEG 2000": ("YX", (HEIGHT, WIDTH), "uint16", {"tile": (64, 64), "compression": "jpeg2000"}),
+    "LERC, whole numbers": ("YX", (HEIGHT, WIDTH), "uint16", {"compression": "lerc"}),
+    "JPEG XL": (
+        "YXC",
+        (HEIGHT, WIDTH, 3),
+        "uint8",
+        {
+            "photometric": "rgb",
+            "tile": (64, 64),
+            "compression": "jpegxl",
+            "compressionargs": {"lossless": True},
+        },
+    ),
+    "unsigned 32-bit": (
+        "YX",
+        (HEIGHT, WIDTH),
+        "uint32",
+        {"compression": "zstd", "predictor": True},
+    ),
+    "JPEG 2000, RGB": (
+        "YXC",
+        (HEIGHT, WIDTH, 3),
+        "uint8",
+        {"photometric": "rgb", "tile": (64, 64), "compression": "jpeg2000"},
+    ),
     "WebP": (
         "YXC",
         (HEIGHT, WIDTH, 3),
