@@ -65,8 +65,9 @@ def open_source(
     """Open an image.
 
     Args:
-        image: Path of a TIFF, PNG, JPEG, JPEG 2000 or BMP file or of a Zarr folder, or a NumPy,
-            Zarr, Dask or xarray array, or a Zarr group with OME metadata.
+        image: Path of a TIFF, PNG, JPEG, JPEG 2000 or BMP file, of a slide that OpenSlide reads,
+            or of a Zarr as folder or ZIP; or a NumPy, Zarr, Dask or xarray array, or a Zarr group
+            with OME metadata.
         axes: For an array whose axes have no names: one letter per axis, such as ``CYX``. For a
             TIFF: other names for the axes of its stack.
         page: Plane of a stack, counted from 0 in stored order over all axes but y, x, channel and
@@ -116,7 +117,8 @@ def _open_path(path: Path, axes: str | None, choice: Choice) -> Source:
                     "array and pass that from Python"
                 )
             raise ImageError(
-                f"{path} is a folder without Zarr metadata; pass an image file or a Zarr folder"
+                f"{path} is a folder without Zarr metadata or DICOM files; pass an image file, a "
+                "Zarr folder or the folder of a DICOM slide"
             )
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)

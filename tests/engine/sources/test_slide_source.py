@@ -21,6 +21,7 @@ from tile_infer.tiler.box import Box
 from tile_infer.tiler.errors import ImageError, MissingExtraError, SettingError
 
 from .dicom_slides import write_dicom_slide
+from .mirax_slides import MISSING, TILE_PX, write_mrxs, write_vms
 
 DATA = Path(
     os.environ.get("TILE_INFER_TEST_DATA") or Path(__file__).resolve().parents[3] / "../shared/data"
@@ -231,3 +232,41 @@ def test_without_openslide_the_extra_is_named(slide: Path, monkeypatch: pytest.M
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(MissingExtraError, match=r"level0\.dcm.*'tile-infer\[openslide\]'"):
         open_source(slide)
+
+
+def test_mrxs_shows_its_levels_over_its_fill_colour(tmp_path: Path) -> None:
+    expected = write_mrxs(tmp_path / "a.mrxs", columns=26, rows=12, fill=(10, 20, 30))
+    with closing(open_source(tmp_path / "a.mrxs")) as source:
+        facts = source.facts
+        assert [level.shape for level in facts.levels] == [(768, 1664), (384, 832)]
+        assert [level.pixel_size for level in facts.levels] == [(0.25, 0.25), (0.5, 0.5)]
+        for level, pixels in enumerate(expected):
+            np.testing.assert_array_equal(whole(source, level), pixels)
+        y, x = MISSING[1] * TILE_PX, MISSING[0] * TILE_PX
+        got = source.read(0, Box.of(y, y + TILE_PX, x, x + TILE_PX))
+        assert np.unique(got.reshape(-1, 3), axis=0).tolist() == [[10, 20, 30]]
+
+
+def test_mrxs_is_told_apart_by_its_data_and_refused_without_them(tmp_path: Path) -> None:
+    path, data = tmp_path / "a.mrxs", tmp_path / "a" / "Data0000.dat"
+    write_mrxs(path, columns=4, rows=4, fill=(255, 255, 255))
+    with closing(open_source(path)) as source:
+        first = source.facts.identity
+    content = data.read_bytes()
+    data.write_bytes(content[:-40] + bytes(40))
+    with closing(open_source(path)) as source:
+        assert source.facts.identity != first
+    data.write_bytes(content[: len(content) * 6 // 10])
+    with pytest.raises(ImageError, match=r"a\.mrxs.*get a good copy"):
+        whole(open_source(path))
+    data.unlink()
+    with pytest.raises(ImageError, match=r"a\.mrxs.*get a good copy, with all files"):
+        whole(open_source(path))
+
+
+def test_vms_is_joined_from_its_pictures(tmp_path: Path) -> None:
+    left, right = noise((512, 640), (512, 640))
+    expected = write_vms(tmp_path / "a.vms", left, right)
+    with closing(open_source(tmp_path / "a.vms")) as source:
+        assert source.facts.levels[0].pixel_size == (0.5, 0.5)
+        np.testing.assert_array_equal(whole(source), expected)

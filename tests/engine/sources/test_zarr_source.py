@@ -271,7 +271,7 @@ def test_n5_is_refused_by_name(tmp_path: Path, attributes: dict[str, Any]) -> No
     with pytest.raises(ImageError, match="is N5, which is not read; convert it to Zarr"):
         open_source(tmp_path)
     (tmp_path / "attributes.json").write_text(json.dumps({"title": "nothing of the kind"}))
-    with pytest.raises(ImageError, match="folder without Zarr metadata"):
+    with pytest.raises(ImageError, match="folder without Zarr metadata or DICOM"):
         open_source(tmp_path)
 
 
