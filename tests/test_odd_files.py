@@ -1,6 +1,7 @@
 """The sweep over odd files tells right from wrong."""
 
 import importlib
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import tifffile
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 RNG = np.random.default_rng(0)
+ABSOLUTE = re.compile(r"(?<![\w.])/\w+/")
 
 
 @pytest.fixture
@@ -98,9 +100,8 @@ def test_command_that_takes_long_or_raises_is_noticed(
     assert odd_files.sweep(job(odd_files, good)).kind == "traceback"
 
 
-def test_results_hold_no_path_of_this_machine() -> None:
-    for name in ("odd_files", "real_images"):
-        text = (BENCHMARKS / "results" / f"{name}.json").read_text()
-        assert "/tmp" not in text
-        assert str(BENCHMARKS.parents[1]) not in text
-        assert str(Path.home()) not in text
+@pytest.mark.parametrize("name", ["odd_files", "real_images"])
+def test_results_hold_no_path_of_a_machine(name: str) -> None:
+    text = (BENCHMARKS / "results" / f"{name}.json").read_text()
+    assert not ABSOLUTE.search(text)
+    assert ABSOLUTE.search(text.replace('": "', '": "/home/somebody/', 1))

@@ -1,36 +1,44 @@
 """Small DICOM whole-slide images, written for tests."""
 
-from collections.abc import Sequence
+import io
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 TILE_PX = 64
 
 
 def write_dicom_slide(
-    folder: Path, levels: Sequence[NDArray[np.uint8]], mpp: float = 0.5, series: str | None = None
+    folder: Path, levels: Sequence[NDArray[np.uint8]], mpp: float = 0.5, jpeg: bool = False
 ) -> list[Path]:
-    """Write uncompressed RGB levels ``(y, x, 3)``, the largest first, a file each.
+    """Write RGB levels ``(y, x, 3)``, the largest first, a file each.
 
     Args:
         folder: Where to; made if it is not there.
         levels: The pixels.
         mpp: Micrometers per pixel of the first.
-        series: UID of the series; a new one where ``None``.
+        jpeg: Write JPEG tiles, instead of uncompressed ones.
     """
     from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, VLWholeSlideMicroscopyImageStorage, generate_uid
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import (
+        ExplicitVRLittleEndian,
+        JPEGBaseline8Bit,
+        VLWholeSlideMicroscopyImageStorage,
+        generate_uid,
+    )
 
     folder.mkdir(exist_ok=True)
-    series = series or generate_uid()
+    series = generate_uid()
     frame_of_reference = generate_uid()
     files = []
     for number, pixels in enumerate(levels):
         meta = FileMetaDataset()
-        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        meta.TransferSyntaxUID = JPEGBaseline8Bit if jpeg else ExplicitVRLittleEndian
         meta.MediaStorageSOPClassUID = VLWholeSlideMicroscopyImageStorage
         meta.MediaStorageSOPInstanceUID = generate_uid()
         path = folder / f"level{number}.dcm"
@@ -44,7 +52,12 @@ def write_dicom_slide(
         kind = "DERIVED" if number else "ORIGINAL"
         slide.ImageType = [kind, "PRIMARY", "VOLUME", "RESAMPLED" if number else "NONE"]
         _describe(slide, pixels.shape, Dataset, mpp * levels[0].shape[0] / pixels.shape[0])
-        slide.PixelData = b"".join(_tiles(pixels))
+        tiles = list(tiles_of(pixels))
+        slide.PixelData = b"".join(tile.tobytes() for tile in tiles)
+        if jpeg:
+            slide.PhotometricInterpretation = "YBR_FULL_422"
+            slide.PixelData = encapsulate([jpeg_of(tile) for tile in tiles])
+            slide["PixelData"].is_undefined_length = True
         slide.save_as(path, enforce_file_format=True)
         files.append(path)
     return files
@@ -67,12 +80,18 @@ def _describe(slide: Any, shape: tuple[int, ...], dataset: Any, mpp: float) -> N
     slide.OpticalPathSequence = [dataset()]
 
 
-def _tiles(pixels: NDArray[np.uint8]) -> list[bytes]:
+def tiles_of(pixels: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    """Yield the tiles row by row, those at the ends filled up with 0."""
     height, width = pixels.shape[:2]
     below, beside = -height % TILE_PX, -width % TILE_PX
     padded = np.pad(pixels, ((0, below), (0, beside), (0, 0)))
-    return [
-        padded[y : y + TILE_PX, x : x + TILE_PX].tobytes()
-        for y in range(0, height, TILE_PX)
-        for x in range(0, width, TILE_PX)
-    ]
+    for y in range(0, height, TILE_PX):
+        for x in range(0, width, TILE_PX):
+            yield padded[y : y + TILE_PX, x : x + TILE_PX]
+
+
+def jpeg_of(tile: NDArray[np.uint8]) -> bytes:
+    """Return a tile as JPEG, its colours halved in width."""
+    file = io.BytesIO()
+    Image.fromarray(tile).save(file, "JPEG", quality=90, subsampling=1)
+    return file.getvalue()

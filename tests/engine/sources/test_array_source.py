@@ -174,3 +174,12 @@ def test_one_changed_pixel_is_another_image() -> None:
         changed = pixels.copy()
         changed[y, x] = 1
         assert ArraySource(changed).facts.identity != before
+
+
+def test_what_refuses_to_be_an_array_is_refused_in_one_line() -> None:
+    class Several:
+        def __array__(self, *_: Any) -> NDArray[Any]:
+            raise TypeError("several variables\nare no array")
+
+    with pytest.raises(ImageError, match=r"a Several cannot .*: several variables; pass an array"):
+        open_source(Several())

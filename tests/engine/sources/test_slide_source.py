@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -20,7 +21,8 @@ from tile_infer.engine.sources.slide_files import slide_files
 from tile_infer.tiler.box import Box
 from tile_infer.tiler.errors import ImageError, MissingExtraError, SettingError
 
-from .dicom_slides import write_dicom_slide
+from .dicom_slides import TILE_PX as DICOM_TILE_PX
+from .dicom_slides import jpeg_of, tiles_of, write_dicom_slide
 from .mirax_slides import MISSING, TILE_PX, write_mrxs, write_vms
 
 DATA = Path(
@@ -73,6 +75,17 @@ def test_dicom_folder_or_any_file_of_it_gives_levels_and_pixel_sizes(slide: Path
 @pytest.mark.parametrize("level", [0, 1, 2])
 def test_every_level_is_what_was_written(source: SlideSource, levels: Levels, level: int) -> None:
     np.testing.assert_array_equal(whole(source, level), levels[level])
+
+
+def test_jpeg_tiles_of_a_dicom_become_rgb(tmp_path: Path) -> None:
+    y, x = np.mgrid[:130, :200]
+    pixels = np.stack([y, x, y + x // 2], -1).astype(np.uint8)
+    write_dicom_slide(tmp_path / "slide", [pixels], jpeg=True)
+    decoded = [imagecodecs.jpeg_decode(jpeg_of(tile)) for tile in tiles_of(pixels)]
+    rows = [np.concatenate(decoded[i : i + 4], 1) for i in range(0, len(decoded), 4)]
+    assert rows[0].shape == (DICOM_TILE_PX, 4 * DICOM_TILE_PX, 3)
+    with closing(SlideSource(tmp_path / "slide")) as source:
+        np.testing.assert_array_equal(whole(source), np.concatenate(rows)[:130, :200])
 
 
 def test_any_box_and_channels_are_cut_from_the_whole(source: SlideSource, levels: Levels) -> None:
