@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "cli": {"cli", "engine", "tiler", "api"},
     "api": {"api", "engine", "tiler"},
 }
-OPTIONAL = {"torch", "dask", "openvino"}
+OPTIONAL = {"torch", "dask", "openvino", "openslide"}
 
 
 def modules() -> list[Path]:
