@@ -40,9 +40,10 @@ def _colours(plan: Plan) -> dict[str, Any]:
 
 
 def _multiscale(plan: Plan, levels: int) -> dict[str, Any]:
-    pixel = plan.image.levels[plan.level].pixel_size
+    pixel = plan.pixel_size
     unit = {"unit": plan.image.unit} if pixel and plan.image.unit else {}
-    size_y, size_x = pixel or (1.0, 1.0)
+    # Without a length, a unit is a pixel of the image.
+    size_y, size_x = pixel or (plan.grid.scale.down / plan.grid.scale.up,) * 2
     datasets = []
     for level in range(levels):
         factor = 1 << level

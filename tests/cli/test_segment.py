@@ -2,6 +2,7 @@ import json
 import warnings
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -193,15 +194,74 @@ class TestSeveralImages:
         assert done.code == 2
         assert_one_error(done.err, "--out one.zarr is a mask")
 
-    def test_preview_and_report_are_for_one_image(
+    def test_an_ending_writes_a_file_beside_each_mask(
         self, run: Run, image: Write, bright: Path
     ) -> None:
         image("a.tif")
+        image("b.1.tif", np.full((30, 50), 200, np.uint8))
+        done = run(
+            *("a.tif", "b.1.tif", "--model", bright, "--out", "masks", "--report", ".json"),
+            *("--also", ".ome.tif", "--also", "tif", "--also", "GeoJSON", "--preview", "png"),
+        )
+        assert done.code == 0
+        for name, shape in (("a.bright", (40, 60)), ("b.1.bright", (30, 50))):
+            mask = labels(f"masks/{name}.zarr")
+            for ending in ("ome.tif", "tif"):
+                np.testing.assert_array_equal(tifffile.imread(f"masks/{name}.{ending}"), mask)
+                assert mask.shape == shape
+                assert str(Path("masks", f"{name}.{ending}")) in done.out
+            assert json.loads(Path(f"masks/{name}.json").read_text())["shape"] == list(shape)
+            found = json.loads(Path(f"masks/{name}.geojson").read_text())["features"]
+            assert found[0]["properties"]["classification"]["color"] == [240, 228, 66]
+            assert Path(f"masks/{name}.png").is_file()
+        assert len(list(Path("masks").iterdir())) == 2 * 6
+
+    @pytest.mark.parametrize(
+        "option",
+        [["--preview", "p.png"], ["--report", "r.json"], ["--also", "m.ome.tif"]],
+    )
+    def test_one_file_for_several_images_is_refused_with_the_ending_that_works(
+        self, run: Run, image: Write, bright: Path, option: list[str]
+    ) -> None:
+        image("a.tif")
         image("b.tif")
-        for option in (["--preview", "p.png"], ["--report", "r.json"]):
-            done = run("a.tif", "b.tif", "--model", bright, *option)
-            assert done.code == 2
-            assert_one_error(done.err, "for one image")
+        done = run("a.tif", "b.tif", "--model", bright, *option)
+        assert done.code == 2
+        ending = option[1][option[1].index(".") :]
+        assert_one_error(done.err, "one file for 2 images", f"use {option[0]} {ending} for one")
+        assert not list(Path().glob("*.zarr"))
+
+    def test_a_file_beside_a_mask_never_overwrites_one_of_the_images(
+        self, run: Run, image: Write, bright: Path
+    ) -> None:
+        image("a.tif")
+        other = image("a.bright.tif").read_bytes()
+        done = run("a.tif", "a.bright.tif", "--model", bright, "--also", "tif")
+        assert done.code == 2
+        assert_one_error(done.err, "--also tif would overwrite a.bright.tif")
+        assert Path("a.bright.tif").read_bytes() == other
+
+    def test_an_error_is_told_once_and_named_at_the_end(
+        self, run: Run, image: Write, bright: Path
+    ) -> None:
+        image("a.tif")
+        Path("b.tif").write_bytes(b"II*\0 this is no image")
+        done = run("a.tif", "b.tif", "--model", bright, "--quiet")
+        first, last = done.err.splitlines()
+        assert first.startswith("error: b.tif")
+        assert last == "error: 1 of 2 images failed: b.tif"
+
+    def test_an_unfinished_mask_is_told(self, run: Run, image: Write, never_a_number: Path) -> None:
+        image("a.tif", np.full((30, 50), 200, np.uint8))
+        image("b.tif", np.zeros((30, 50), np.uint8))
+        Path("c.tif").write_text("not pixels")
+        done = run("a.tif", "b.tif", "c.tif", "--model", never_a_number)
+        assert done.code == 1
+        (line,) = (line for line in done.err.splitlines() if "unfinished" in line)
+        assert line.startswith("note: b.nan.zarr is unfinished")
+        assert "the same command continues it, and --overwrite starts again" in line
+        again = run("b.tif", "--model", never_a_number, "--overwrite")
+        assert "the same command without --overwrite continues it" in again.err
 
     def test_a_missing_network_is_told_once(self, run: Run, image: Write) -> None:
         image("a.tif")
@@ -340,3 +400,27 @@ def test_the_mask_is_written_in_other_formats_as_well(
     refused = run(picture, "--model", bright, "--out", tmp_path / "n.zarr", "--also", "mask.xyz")
     assert refused.code == 2
     assert not (tmp_path / "n.zarr").exists()
+
+
+@pytest.mark.parametrize(("network", "scale"), [("halving", 0.5), ("doubling", 2)])
+def test_files_beside_a_mask_of_another_scale_lie_on_the_image(
+    run: Run, tmp_path: Path, request: pytest.FixtureRequest, network: str, scale: float
+) -> None:
+    pixels = np.zeros((40, 60), np.uint8)
+    pixels[10:20, 30:50] = 255
+    tifffile.imwrite("slide.tif", pixels, resolution=(1e4 / 0.5, 1e4 / 0.5), resolutionunit=3)
+    model = request.getfixturevalue(network)
+    also = ("--also", "ome.tif", "--also", "geojson", "--preview", "png")
+    assert run("slide.tif", "--model", model, "--out", "m.zarr", *also).code == 0
+    assert labels("m.zarr").shape == (40 * scale, 60 * scale)
+    with tifffile.TiffFile("m.ome.tif") as tiff:
+        assert (tiff.asarray() == labels("m.zarr")).all()
+        size = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]["Pixels"]["PhysicalSizeX"]
+    assert size == 0.5 / scale
+    (feature,) = json.loads(Path("m.geojson").read_text())["features"]
+    (ring,) = feature["geometry"]["coordinates"]
+    assert {x for x, _ in ring} == {30, 50}
+    assert {y for _, y in ring} == {10, 20}
+    picture = imagecodecs.png_decode(Path("m.png").read_bytes())
+    assert picture.shape == (40, 60, 3)
+    assert ((picture != 0).any(axis=2) == (pixels != 0)).all()
