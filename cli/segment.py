@@ -48,7 +48,7 @@ def segment(
 
     Args:
         images: Images to segment: TIFF files, or Zarr folders.
-        model: The network: an ONNX file, or a bioimageio.yaml or its package.
+        model: The network, an ONNX file.
         out: Folder of the mask, or for several images the folder that all masks go into
             [default: slide.unet.zarr beside slide.tif].
         overwrite: Start again where a mask of other settings is.
@@ -69,8 +69,9 @@ def segment(
         *(companion("--preview", path, [".png"]) for path in (preview,) if path),
     ]
     settings = options.settings()
-    paths = mask_paths(images, _name_of(model, images, settings), out)
-    check_companions(companions, images, model, paths)
+    name = _name_of(model, images, settings)
+    paths = mask_paths(images, name, out)
+    check_companions(companions, images, model, name, paths)
     if len(images) > 1:
         return _segment_all(images, model, paths, settings, overwrite, companions, terminal)
     done = segment_one(images[0], model, paths[0], settings, overwrite, terminal)
