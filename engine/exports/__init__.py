@@ -1,9 +1,9 @@
 """Write a finished mask in the formats of other tools."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,6 @@ from .ome_tiff import write_ome_tiff
 class ExportOptions:
     """What some of the formats can also hold."""
 
-    geo_tags: Mapping[int, Any] | None = None
-    """Georeference of the image's level 0: GeoTIFF tags as tifffile gives them."""
     colours: Sequence[Sequence[int]] | NDArray[np.uint8] | None = None
     """Red, green and blue of each class."""
     object_type: Literal["annotation", "detection"] = "annotation"
@@ -35,7 +33,7 @@ def _ome_tiff(prediction: Prediction, path: Path, options: ExportOptions) -> Non
 
 
 def _geotiff(prediction: Prediction, path: Path, options: ExportOptions) -> None:
-    write_geotiff(prediction, path, options.geo_tags)
+    write_geotiff(prediction, path)
 
 
 def _geojson(prediction: Prediction, path: Path, options: ExportOptions) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import zarr
 
+from ..downsampling import downsampling
 from ..prediction import Prediction
 from ..sources.lengths import micrometers_per
 from ..stitcher.store import ZarrArray
@@ -44,16 +45,6 @@ class Labels:
             pixel_micrometers=None if unit is None else (finest[0] * unit, finest[1] * unit),
             factor=(downsampling(height, plan.shape[0]), downsampling(width, plan.shape[1])),
         )
-
-
-def downsampling(long: int, short: int) -> float:
-    """Return how many pixels of ``long`` one of ``short`` covers; levels round their own size.
-
-    >>> downsampling(2967, 741), downsampling(2967, 742), downsampling(100, 200)
-    (4, 4, 0.5)
-    """
-    whole = round(long / short)
-    return whole if whole and abs(long - whole * short) < whole else long / short
 
 
 def _array(group: zarr.Group, path: str) -> ZarrArray:

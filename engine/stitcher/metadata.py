@@ -3,7 +3,9 @@
 from importlib.metadata import version
 from typing import Any
 
+from ..downsampling import downsampling
 from ..plan import Plan
+from ..sources.georeference import scaled
 
 
 def group_attributes(plan: Plan, levels: int) -> dict[str, Any]:
@@ -28,8 +30,20 @@ def group_attributes(plan: Plan, levels: int) -> dict[str, Any]:
             },
             "normalize": plan.normalize,
             "precision": plan.execution.precision,
+            **_georeference(plan),
         },
     }
+
+
+def _georeference(plan: Plan) -> dict[str, Any]:
+    """Return where the mask's level 0 lies, for an image that says."""
+    place = plan.image.georeference
+    if place is None:
+        return {}
+    height, width = plan.image.levels[0].shape
+    factor = downsampling(height, plan.shape[0]), downsampling(width, plan.shape[1])
+    transform = None if place.transform is None else list(scaled(place.transform, factor))
+    return {"georeference": {"crs": place.crs, "transform": transform}}
 
 
 def _multiscale(plan: Plan, levels: int) -> dict[str, Any]:
