@@ -68,6 +68,18 @@ def numbers_of(text: str) -> tuple[float, ...]:
     return _list_of(text, float, "0.5,0.5,0.5")
 
 
+def nodata_of(text: str) -> float | Literal["none"]:
+    """Return a pixel's value, or ``none``.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    try:
+        return "none" if text == "none" else float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no value of a pixel; write a number, or none") from None
+
+
 def device_of(text: str) -> str:
     """Return the name of a device.
 
@@ -113,6 +125,9 @@ class Options:
     """Resolution of a pyramidal image to work on, 0 being the full one [default: 0]."""
     channels: Annotated[tuple[int, ...] | None, _typed(integers_of, "N,N,...", IMAGE)] = None
     """Channels of the image to give to the network, in this order [default: all]."""
+    nodata: Annotated[float | Literal["none"] | None, _typed(nodata_of, "X", IMAGE)] = None
+    """Value of the pixels that hold no data and are left out; none if only NaN does [default: what
+    the image says]."""
     normalize: Annotated[
         Literal["auto", "none", "unit", "zscore", "percentile", "imagenet"] | None,
         Parameter(group=IMAGE),

@@ -78,7 +78,9 @@ def segment(
     if preview:
         with closing(open_source(images[0], **settings.of_image())) as source:
             plan = done.plan
-            picture = draw_preview(source, done.group, len(plan.class_names), plan.level)
+            picture = draw_preview(
+                source, done.group, len(plan.class_names), plan.level, plan.nodata
+            )
         write_png(preview, picture)
     return 0
 

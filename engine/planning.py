@@ -16,6 +16,7 @@ from .backends import open_network
 from .backends.base import Activation, Execution, Network, NetworkFacts, Recipe, Scores
 from .backends.device import cpu_cores, resolve_device
 from .inspection import inspect
+from .nodata import choose_nodata
 from .normalize import Normalization, largest_input, resolve_normalization
 from .plan import Plan
 from .probe import Probe
@@ -59,8 +60,9 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
     channels = _choose_channels(source, network, settings)
     device = resolve_device(settings.device or "auto")
     kind = device.partition(":")[0]
-    normalization = resolve_normalization(settings, network.facts, source, level, channels)
-    largest = largest_input(source, level, channels, normalization)
+    nodata, nodata_notes = choose_nodata(source.facts, settings.nodata)
+    normalization = resolve_normalization(settings, network.facts, source, level, channels, nodata)
+    largest = largest_input(source, level, channels, normalization, nodata)
     probe = inspect(network, settings, len(channels), largest)
     facts = network.facts  # a module's ending is seen while it is measured
     geometry, notes, warnings = _crop_rules(probe, settings)
@@ -119,12 +121,14 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
         redundancy=work.redundancy(grid, (geometry.y.lost, geometry.x.lost)),
         memory_bytes=memory_bytes,
         output_bytes=_output_bytes(grid, recipe, settings),
+        nodata=nodata,
         settings=settings.resolved(
             device=device,
             axes=source.facts.axes,
             precision=execution.precision,
             level=level,
             channels=channels,
+            nodata="none" if nodata is None else nodata,
             normalize=None if normalization.mode == "given" else normalization.mode,
             activation=recipe.activation,
             threshold=recipe.threshold,
@@ -136,7 +140,7 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
             blend=blend,
             overlap=0.5 if blend else None,
         ),
-        notes=(normalization.note, *notes),
+        notes=(normalization.note, *nodata_notes, *notes),
         warnings=tuple(warnings),
     )
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 
 from ..tiler.errors import SettingError
+from .nodata import nodata_setting
 
 _TUPLES: tuple[tuple[str, Callable[[Any], Any], int], ...] = (
     ("channels", int, 1),
@@ -72,6 +73,7 @@ class Options(TypedDict, total=False):
     t: int | None
     level: int | None
     channels: tuple[int, ...] | None
+    nodata: float | Literal["none"] | None
     normalize: Literal["auto", "none", "unit", "zscore", "percentile", "imagenet"] | None
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
@@ -113,6 +115,9 @@ class Settings:
     """Resolution of a pyramidal image to work on, 0 being the full one [default: 0]."""
     channels: tuple[int, ...] | None = None
     """Channels of the image to give to the network, in this order [default: all]."""
+    nodata: float | Literal["none"] | None = None
+    """Value of the pixels that hold no data, or none where only NaN does [default: what the image
+    states]."""
     normalize: Literal["auto", "none", "unit", "zscore", "percentile", "imagenet"] | None = None
     """How pixels are scaled: by the dtype's maximum (unit), by the image's mean and deviation
     (zscore), its 1st and 99.8th percentile, or ImageNet's constants [default: what the model says,
@@ -163,6 +168,8 @@ class Settings:
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, _of_kind(kind, name, value))
+        if self.nodata is not None:
+            object.__setattr__(self, "nodata", nodata_setting(self.nodata))
         for name, values in _CHOICES.items():
             if getattr(self, name) not in (None, *values):
                 raise SettingError(
