@@ -20,6 +20,7 @@ from .nodata import choose_nodata
 from .normalize import Normalization, largest_input, resolve_normalization
 from .plan import Plan
 from .probe import Probe
+from .scale import choose_level, with_pixel_size
 from .settings import Settings
 from .sizing import choose_batch, fit_memory
 from .sources import Source, open_source
@@ -56,7 +57,8 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
         SettingError: What is asked for does not fit the image, the network or the memory.
         DeviceError: The device cannot be had.
     """
-    level = _choose_level(source, settings)
+    image = with_pixel_size(source.facts, settings.mpp_image)
+    level, level_notes, level_warnings = choose_level(image, network.facts, settings)
     channels = _choose_channels(source, network, settings)
     device = resolve_device(settings.device or "auto")
     kind = device.partition(":")[0]
@@ -104,7 +106,7 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
     if recipe.activation == "none" and settings.activation != "none":
         notes.append("the network's output lies between 0 and 1: taken for probabilities")
     return Plan(
-        image=source.facts,
+        image=image,
         level=level,
         channels=channels,
         network=facts,
@@ -126,7 +128,7 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
             device=device,
             axes=source.facts.axes,
             precision=execution.precision,
-            level=level,
+            level=None if settings.mpp is not None else level,
             channels=channels,
             nodata="none" if nodata is None else nodata,
             normalize=None if normalization.mode == "given" else normalization.mode,
@@ -140,20 +142,9 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
             blend=blend,
             overlap=0.5 if blend else None,
         ),
-        notes=(normalization.note, *nodata_notes, *notes),
-        warnings=tuple(warnings),
+        notes=(normalization.note, *level_notes, *nodata_notes, *notes),
+        warnings=(*level_warnings, *warnings),
     )
-
-
-def _choose_level(source: Source, settings: Settings) -> int:
-    level = settings.level or 0
-    levels = source.facts.levels
-    if level >= len(levels):
-        sizes = ", ".join(
-            f"{n}: {h} x {w}" for n, (h, w) in enumerate(item.shape for item in levels)
-        )
-        raise SettingError(f"level={level} is not in {source.facts.name}; it has {sizes}")
-    return level
 
 
 def _choose_channels(source: Source, network: Network, settings: Settings) -> tuple[int, ...]:

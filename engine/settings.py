@@ -33,7 +33,7 @@ _SCALARS: dict[str, Callable[[Any], Any]] = {
         ),
         int,
     ),
-    **dict.fromkeys(("threshold", "tolerance", "overlap"), float),
+    **dict.fromkeys(("threshold", "tolerance", "overlap", "mpp", "mpp_image"), float),
     **dict.fromkeys(("device", "head", "axes"), str),
 }
 """What the other settings are."""
@@ -72,6 +72,8 @@ class Options(TypedDict, total=False):
     z: int | None
     t: int | None
     level: int | None
+    mpp: float | None
+    mpp_image: float | None
     channels: tuple[int, ...] | None
     nodata: float | Literal["none"] | None
     normalize: Literal["auto", "none", "unit", "zscore", "percentile", "imagenet"] | None
@@ -112,7 +114,12 @@ class Settings:
     t: int | None = None
     """Index along the axis named t."""
     level: int | None = None
-    """Resolution of a pyramidal image to work on, 0 being the full one [default: 0]."""
+    """Resolution of a pyramidal image to work on, 0 being the full one [default: the one with the
+    pixels that the model was trained on, if it says; else 0]."""
+    mpp: float | None = None
+    """Micrometers per pixel: work on the resolution whose pixels are within 10 % of that."""
+    mpp_image: float | None = None
+    """Micrometers per pixel of the full resolution, instead of what the image states."""
     channels: tuple[int, ...] | None = None
     """Channels of the image to give to the network, in this order [default: all]."""
     nodata: float | Literal["none"] | None = None
@@ -189,6 +196,12 @@ class Settings:
                 "bytes above 0",
             ),
             (self.level is None or self.level >= 0, "level", "0 or more"),
+            (self.mpp is None or 0 < self.mpp < np.inf, "mpp", "micrometers above 0"),
+            (
+                self.mpp_image is None or 0 < self.mpp_image < np.inf,
+                "mpp_image",
+                "micrometers above 0",
+            ),
             (
                 self.tile is None or (len(self.tile) == 2 and min(self.tile) > 0),
                 "tile",
@@ -206,6 +219,8 @@ class Settings:
             raise SettingError(
                 f"normalize={self.normalize} and mean/std contradict; give one of them"
             )
+        if self.mpp is not None and self.level is not None:
+            raise SettingError("mpp and level contradict: both say which resolution; give one")
         if self.halo is not None and self.tolerance is not None:
             raise SettingError("halo and tolerance contradict: both say how much to crop; give one")
         if self.overlap is not None and self.blend is None:

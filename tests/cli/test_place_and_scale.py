@@ -9,7 +9,7 @@ import pytest
 import tifffile
 import zarr
 
-from tile_infer.cli.options import nodata_of
+from tile_infer.cli.options import micrometers_of, nodata_of
 
 from ..engine.geotiffs import write_geotiff
 from .conftest import Run
@@ -93,3 +93,69 @@ def test_a_value_that_no_pixel_can_have_is_refused(run: Run, bright: Path, tmp_p
 def test_what_is_no_value_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is no value of a pixel; write a number, or none"):
         nodata_of(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "micrometers"),
+    [
+        ("0.5", 0.5),
+        ("0.5um", 0.5),
+        ("0.5 \u00b5m", 0.5),
+        (".25 UM", 0.25),
+        ("250nm", 0.25),
+        ("30cm", 300_000),
+        ("0.3m", 300_000),
+        ("10 metre", 1e7),
+    ],
+)
+def test_a_pixel_is_measured_in_micrometers_or_in_what_is_said(
+    text: str, micrometers: float
+) -> None:
+    assert micrometers_of(text) == pytest.approx(micrometers, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "um", "0.5 px", "-1", "0.5x0.5", "1,5", "30 cm2", "0.0001deg"]
+)
+def test_what_is_no_length_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is no size of a pixel; write micrometers like 0\.5"):
+        micrometers_of(text)
+
+
+def test_mpp_chooses_the_level_in_any_unit(run: Run, bright: Path, tmp_path: Path) -> None:
+    pixels = [halves(), halves()[::2, ::2], halves()[::4, ::4]]
+    image = write_geotiff(tmp_path / "a.tif", pixels, size=(0.15, 0.15))
+    for size, shape in (("15cm", (40, 60)), ("0.3m", (20, 30)), ("600000", (10, 15))):
+        done = run(image, "--model", bright, "--mpp", size, "--overwrite")
+        assert done.code == 0, done.err
+        assert zarr.open_array("a.bright.zarr/0", mode="r").shape == shape
+    done = run("plan", image, "--model", bright, "--mpp", "20cm")
+    assert done.code == 2
+    assert_one_error(
+        done.err,
+        "--mpp 200000: no level of a.tif has pixels within 10 % of 20 cm",
+        "0: 40 x 60 px of 15 cm, 1: 20 x 30 px of 30 cm, 2: 10 x 15 px of 60 cm",
+        "use --level N, or --mpp-image X",
+    )
+
+
+def test_a_size_that_the_image_lacks_is_given(run: Run, bright: Path, tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", halves())
+    refused = run("a.tif", "--model", bright, "--mpp", "0.5")
+    assert refused.code == 2
+    assert_one_error(refused.err, "--mpp 0.5 needs an image that states", "--mpp-image X")
+    done = run(
+        "a.tif", "--model", bright, "--mpp", "0.5", "--mpp-image", "500nm", "--also", "a.ome.tif"
+    )
+    assert done.code == 0, done.err
+    assert "180 um2" in done.out  # 720 px of 0.5 um x 0.5 um
+    with tifffile.TiffFile("a.ome.tif") as tiff:
+        pixels = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]["Pixels"]
+    assert (pixels["PhysicalSizeX"], pixels["PhysicalSizeXUnit"]) == (0.5, "\u00b5m")
+
+
+def test_mpp_and_level_contradict(run: Run, bright: Path, tmp_path: Path) -> None:
+    image = write_geotiff(tmp_path / "a.tif", [halves()])
+    done = run(image, "--model", bright, "--mpp", "10m", "--level", "0")
+    assert done.code == 2
+    assert_one_error(done.err, "mpp and level contradict")
