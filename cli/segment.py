@@ -52,7 +52,7 @@ def segment(
         preview: Picture of image and mask overlaid, at most 2048 px.
         report: Figures of the run, as JSON.
         also: The mask in another format as well: .ome.tif (pyramidal OME-TIFF), .tif (tiled, with
-            overviews) or .geojson (polygons for QuPath); may be given several times.
+            overviews and the image's georeference) or .geojson (polygons for QuPath); may be given several times.
         options: How to do it.
         terminal: Where to print.
     """

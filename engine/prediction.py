@@ -46,8 +46,8 @@ class Prediction:
         """Write the mask for other tools, by the file's ending.
 
         Args:
-            path: ``.ome.tif`` (pyramidal OME-TIFF), ``.tif`` (tiled, with overviews) or
-                ``.geojson`` (polygons in level-0 pixels, for QuPath).
+            path: ``.ome.tif`` (pyramidal OME-TIFF), ``.tif`` (tiled, with overviews and
+                the image's georeference) or ``.geojson`` (polygons in level-0 pixels, for QuPath).
 
         Raises:
             SettingError: The ending is another one.
