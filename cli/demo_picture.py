@@ -38,7 +38,7 @@ def demo_picture(
     """
     panel = (PANEL_PX, PANEL_PX)
     whole = shrunk_image(source, panel)
-    masked = overlay(whole, shrunk_mask(group, panel), 2)
+    masked = overlay(whole, shrunk_mask(group, panel), class_colours(2))
     half = PANEL_PX // 2
     whole[:, half:] = masked[:, half:]
     whole[:, half - 1 : half + 2] = _INK

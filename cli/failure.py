@@ -3,13 +3,18 @@
 import re
 from typing import NamedTuple
 
-from cyclopts import CycloptsError, MissingArgumentError
+from cyclopts import CycloptsError, MissingArgumentError, UnusedCliTokensError
 
 from ..tiler.errors import SettingError, TileInferError
 from .wording import as_options
 
 FAILED, WRONG_USAGE = 1, 2
 
+_TAKES = {
+    "tile-infer plan": "one image",
+    "tile-infer inspect": "one model",
+    "tile-infer demo": "one folder",
+}
 _REQUIRES = re.compile(r"^.*?parameter (\S+) requires an argument", re.IGNORECASE)
 
 
@@ -28,6 +33,11 @@ def explain(error: Exception) -> Failure:
         case MissingArgumentError():
             text = _REQUIRES.sub(r"\1 is missing", _one_line(error))
             return Failure(f"{text} See tile-infer --help.", WRONG_USAGE)
+        case UnusedCliTokensError(unused_tokens=[*tokens], command_chain=[*commands]):
+            program = " ".join(["tile-infer", *commands])
+            one = _TAKES.get(program, "less")
+            text = f"{program} takes {one}, so {', '.join(tokens)} cannot follow; run it for each."
+            return Failure(f"{text} See {program} --help.", WRONG_USAGE)
         case CycloptsError():
             return Failure(f"{_one_line(error)} See tile-infer --help.", WRONG_USAGE)
         case SettingError():

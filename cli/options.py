@@ -193,6 +193,9 @@ class Options:
     cannot be tiled exactly]."""
     overlap: Annotated[float | None, Parameter(metavar="X", group=TILING)] = None
     """Share of a tile's output that overlaps its neighbour's [default: 0.5 when blending]."""
+    tta: Annotated[Literal["flips", "dihedral"] | None, Parameter(group=TILING)] = None
+    """Mean of the probabilities of the image and its mirror images (flips, 4 times the work), or of
+    all eight ways to turn it (dihedral)."""
 
     device: Annotated[str | None, _typed(device_of, "NAME", MACHINE)] = None
     """Where the network runs: auto, cpu, cuda or cuda:N [default: auto]."""

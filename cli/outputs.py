@@ -53,20 +53,3 @@ def _make_folder(out: Path) -> None:
         raise OutputError(
             f"{out} cannot be created ({error.strerror}); choose another place with out"
         ) from error
-
-
-def check_file(option: str, path: Path | None, suffix: str) -> None:
-    """Refuse a file that could not be written in the end, before hours of work.
-
-    Raises:
-        SettingError: It has another suffix, is a folder, or lies in a folder that does not exist.
-    """
-    if path is None:
-        return
-    if not path.name.lower().endswith(suffix):
-        raise SettingError(
-            f"{option} {path}: the file is a {suffix[1:].upper()}; end it in {suffix}"
-        )
-    if path.is_dir() or not path.parent.is_dir():
-        what = "is a folder" if path.is_dir() else f"lies in {path.parent}, which does not exist"
-        raise SettingError(f"{option} {path} {what}; choose another place")

@@ -12,7 +12,6 @@ from ..engine.nodata import missing
 from ..engine.sources import Source
 from ..engine.sources.base import Level
 from ..tiler.box import Box
-from .palette import class_colours
 
 LIMIT_PX = 2048
 """Longest side of a preview."""
@@ -23,19 +22,23 @@ _READ_PX = 1024
 
 
 def preview(
-    source: Source, group: zarr.Group, classes: int, level: int, nodata: float | None = None
+    source: Source,
+    group: zarr.Group,
+    colours: NDArray[np.uint8],
+    level: int,
+    nodata: float | None = None,
 ) -> NDArray[np.uint8]:
     """Return image and mask overlaid, ``(y, x, 3)``, at most ``LIMIT_PX`` long.
 
     Args:
         source: The image.
         group: The mask's group, as of a prediction.
-        classes: Number of classes.
+        colours: Colour ``(class, 3)`` of each label.
         level: Resolution of the image that was segmented.
         nodata: Value of the pixels that hold no data; they are black.
     """
     shape = preview_shape(source.facts.levels[level].shape)
-    return overlay(shrunk_image(source, shape, nodata), shrunk_mask(group, shape), classes)
+    return overlay(shrunk_image(source, shape, nodata), shrunk_mask(group, shape), colours)
 
 
 def preview_shape(shape: tuple[int, int]) -> tuple[int, int]:
@@ -49,14 +52,19 @@ def preview_shape(shape: tuple[int, int]) -> tuple[int, int]:
 
 
 def overlay(
-    image: NDArray[np.uint8], labels: NDArray[np.generic], classes: int
+    image: NDArray[np.uint8], labels: NDArray[np.generic], colours: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:
-    """Return the image ``(y, x, 3)`` with every label but 0 tinted in its colour."""
-    shown = labels.astype(np.intp)
-    shown[shown >= classes] = 0  # where nothing was computed, the image stays as it is
-    tint = class_colours(classes)[shown]
+    """Return the image ``(y, x, 3)`` with every label tinted but 0 and "not computed".
+
+    Args:
+        image: Colours ``(y, x, 3)``.
+        labels: Labels ``(y, x)``.
+        colours: Colour ``(class, 3)`` of each label; those above are "not computed".
+    """
+    tinted = (labels != 0) & np.less(labels, len(colours))
+    tint = colours[np.where(tinted, labels, 0)]
     mixed = image + MASK_OPACITY * (tint.astype(np.float32) - image)
-    return np.where((shown != 0)[..., None], np.rint(mixed).astype(np.uint8), image)
+    return np.where(tinted[..., None], np.rint(mixed).astype(np.uint8), image)
 
 
 def shrunk_image(
@@ -109,13 +117,18 @@ def _sums(
 
 
 def shrunk_mask(group: zarr.Group, shape: tuple[int, int]) -> NDArray[np.generic]:
-    """Return the labels ``(y, x)`` at the given size, from the mask's own lower resolutions."""
-    arrays = [array for name, array in sorted(group.arrays()) if name.isdigit()]
-    array = next(
-        array
-        for array in sorted(arrays, key=lambda array: array.shape[0] * array.shape[1])
-        if array.shape[0] >= shape[0] and array.shape[1] >= shape[1]
+    """Return the labels ``(y, x)`` at the given size, from the mask's own lower resolutions.
+
+    A mask may be coarser than its image: then its pixels are repeated.
+    """
+    arrays = sorted(
+        (array for name, array in group.arrays() if name.isdigit()),
+        key=lambda array: array.shape[0] * array.shape[1],
     )
+    large_enough = (
+        array for array in arrays if array.shape[0] >= shape[0] and array.shape[1] >= shape[1]
+    )
+    array = next(large_enough, arrays[-1])
     rows, columns = (
         ((2 * np.arange(short) + 1) * long) // (2 * short)
         for long, short in zip(array.shape, shape, strict=True)

@@ -1,6 +1,7 @@
 """`tile-infer IMAGE... --model MODEL`: the main job."""
 
 import json
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -8,21 +9,23 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ..engine.backends import open_network
-from ..engine.exports import ExportOptions, check_suffix, export
+from ..engine.exports import SUFFIXES, ExportOptions, export
+from ..engine.naming import mask_name
 from ..engine.plan import Plan
 from ..engine.predict import predict
 from ..engine.prediction import Prediction
 from ..engine.settings import Settings
 from ..engine.sources import open_source
 from ..tiler.errors import DeviceError, SettingError
+from .companions import Companion, check_companions, companion
 from .failure import FAILED, explain
 from .options import RESULT, Options
-from .outputs import check_file, mask_paths
-from .palette import class_colours
+from .outputs import mask_paths
+from .palette import mask_colours
 from .preview import preview as draw_preview
 from .preview import write_png
 from .progress import ProgressReport
-from .summary import run_lines
+from .summary import columns, run_lines
 from .terminal import Terminal
 
 NO_OPTIONS = Options()
@@ -33,9 +36,9 @@ def segment(
     model: Path,
     out: Annotated[Path | None, Parameter(group=RESULT)] = None,
     overwrite: Annotated[bool, Parameter(group=RESULT)] = False,
-    preview: Annotated[Path | None, Parameter(group=RESULT, metavar="FILE.png")] = None,
-    report: Annotated[Path | None, Parameter(group=RESULT, metavar="FILE.json")] = None,
-    also: Annotated[list[Path] | None, Parameter(group=RESULT, metavar="FILE")] = None,
+    preview: Annotated[Path | None, Parameter(group=RESULT, metavar="FILE|.png")] = None,
+    report: Annotated[Path | None, Parameter(group=RESULT, metavar="FILE|.json")] = None,
+    also: Annotated[list[Path] | None, Parameter(group=RESULT, metavar="FILE|ENDING")] = None,
     options: Options = NO_OPTIONS,
     terminal: Annotated[Terminal, Parameter(parse=False)],
 ) -> int:
@@ -49,39 +52,29 @@ def segment(
         out: Folder of the mask, or for several images the folder that all masks go into
             [default: slide.unet.zarr beside slide.tif].
         overwrite: Start again where a mask of other settings is.
-        preview: Picture of image and mask overlaid, at most 2048 px.
-        report: Figures of the run, as JSON.
-        also: The mask in another format as well: .ome.tif (pyramidal OME-TIFF), .tif (tiled, with
-            overviews and the image's georeference) or .geojson (polygons for QuPath); may be given several times.
+        preview: Picture of image and mask overlaid, at most 2048 px: a file, or .png for one beside
+            each mask.
+        report: Figures of the run as JSON: a file, or .json for one beside each mask.
+        also: The mask in another format as well, a file or an ending for one beside each mask:
+            .ome.tif (pyramidal OME-TIFF), .tif (tiled, with overviews and the image's georeference)
+            or .geojson (polygons for QuPath); may be given several times.
         options: How to do it.
         terminal: Where to print.
     """
     if not images:
         raise SettingError("an image is missing; try: tile-infer slide.tif --model unet.onnx")
-    if len(images) > 1 and (preview or report or also):
-        raise SettingError(
-            "--preview, --report and --also are for one image; run the images one by one"
-        )
-    check_file("--preview", preview, ".png")
-    check_file("--report", report, ".json")
-    for path in also or ():
-        check_file("--also", path, check_suffix(path))
+    companions = [
+        *(companion("--report", path, [".json"]) for path in (report,) if path),
+        *(companion("--also", path, SUFFIXES) for path in also or ()),
+        *(companion("--preview", path, [".png"]) for path in (preview,) if path),
+    ]
     settings = options.settings()
     paths = mask_paths(images, model, out)
+    check_companions(companions, images, model, paths)
     if len(images) > 1:
-        return _segment_all(images, model, paths, settings, overwrite, terminal)
+        return _segment_all(images, model, paths, settings, overwrite, companions, terminal)
     done = segment_one(images[0], model, paths[0], settings, overwrite, terminal)
-    if report:
-        report.write_text(json.dumps(done.report, indent=2) + "\n")
-    for path in also or ():
-        export(done, path, ExportOptions(colours=class_colours(len(done.plan.class_names))))
-    if preview:
-        with closing(open_source(images[0], **settings.of_image())) as source:
-            plan = done.plan
-            picture = draw_preview(
-                source, done.group, len(plan.class_names), plan.level, plan.nodata
-            )
-        write_png(preview, picture)
+    _write_companions(companions, done, images[0], settings, terminal)
     return 0
 
 
@@ -95,24 +88,61 @@ def segment_one(
     title: str | None = None,
 ) -> Prediction:
     """Segment one image, telling the user what happens."""
+    begun: list[Path] = []
 
     def announce(plan: Plan) -> None:
+        begun.append(out or image.with_name(mask_name(image, plan.network.name)))
         for note in plan.notes:
             terminal.note(note)
 
-    with ProgressReport(terminal, title or image.name) as progress:
-        done = predict(
-            image,
-            model,
-            out,
-            settings,
-            overwrite=overwrite,
-            on_plan=announce,
-            on_progress=progress,
-        )
+    try:
+        with ProgressReport(terminal, title or image.name) as progress:
+            done = predict(
+                image,
+                model,
+                out,
+                settings,
+                overwrite=overwrite,
+                on_plan=announce,
+                on_progress=progress,
+            )
+    except Exception:
+        for mask in begun:
+            terminal.note(
+                f"{mask} is unfinished: finished blocks are kept, and the same command"
+                f"{' without --overwrite' if overwrite else ''} continues"
+            )
+        raise
     for line in run_lines(done.report, done.plan):
         terminal.print(line)
     return done
+
+
+def _write_companions(
+    companions: Sequence[Companion],
+    done: Prediction,
+    image: Path,
+    settings: Settings,
+    terminal: Terminal,
+) -> None:
+    """Write report, other formats and picture of a finished mask; say where they are."""
+    written = []
+    for each in companions:
+        path = each.path(Path(done.report["mask"]))
+        written.append((each.option.removeprefix("--"), str(path)))
+        match each.suffix:
+            case ".json":
+                path.write_text(json.dumps(done.report, indent=2) + "\n")
+            case ".png":
+                with closing(open_source(image, **settings.of_image())) as source:
+                    colours = mask_colours(done.plan)
+                    plan = done.plan
+                    picture = draw_preview(source, done.group, colours, plan.level, plan.nodata)
+                write_png(path, picture)
+            case _:
+                export(done, path, ExportOptions(colours=mask_colours(done.plan)))
+    for line in columns(written):
+        terminal.print(line)
 
 
 def _segment_all(
@@ -121,6 +151,7 @@ def _segment_all(
     paths: list[Path | None],
     settings: Settings,
     overwrite: bool,
+    companions: Sequence[Companion],
     terminal: Terminal,
 ) -> int:
     """Segment several images; one that fails does not keep the others from being done."""
@@ -129,18 +160,17 @@ def _segment_all(
     for number, (image, path) in enumerate(zip(images, paths, strict=True), 1):
         title = f"[{number}/{len(images)}] {image.name}"
         try:
-            segment_one(image, model, path, settings, overwrite, terminal, title)
+            done = segment_one(image, model, path, settings, overwrite, terminal, title)
+            _write_companions(companions, done, image, settings, terminal)
         except DeviceError:
             raise
         except Exception as error:
+            failed.append(str(image))
             text = explain(error).text
-            failed.append(text if str(image) in text else f"{image}: {text}")
-            terminal.error(failed[-1])
+            terminal.error(text if str(image) in text else f"{image}: {text}")
             if terminal.verbose:
                 terminal.traceback()
     terminal.print(f"{len(images) - len(failed)} of {len(images)} images done")
     if failed:
-        terminal.error(f"{len(failed)} of {len(images)} images failed:")
-        for line in failed:
-            terminal.stderr.print(f"  {line}", soft_wrap=True)
+        terminal.error(f"{len(failed)} of {len(images)} images failed: {', '.join(failed)}")
     return FAILED if failed else 0

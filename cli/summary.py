@@ -140,9 +140,9 @@ def network_table(network: dict[str, Any]) -> Table:
     if not network["free_size"]:
         del rows["step"]
     for name, (before, after) in rows.items():
-        cells = [str(n) for n in before]
+        cells = [f"{n:g}" for n in before]
         if after is not None:
-            cells = [f"{a} + {b}" for a, b in zip(before, after, strict=True)]
+            cells = [f"{a:g} + {b:g}" for a, b in zip(before, after, strict=True)]
         table.add_row(name, *cells)
     for column in table.columns[1:]:
         column.justify = "right"
@@ -156,5 +156,5 @@ def _size(size: tuple[float, float]) -> str:
 def columns(facts: Iterable[tuple[str, str]]) -> list[str]:
     """Return names and values as indented lines, the values below each other."""
     facts = list(facts)
-    width = max(10, *(len(name) for name, _ in facts))
+    width = max([10, *(len(name) for name, _ in facts)])
     return [f"  {name:<{width}}  {value}" for name, value in facts]

@@ -19,6 +19,7 @@ from ..tiler.errors import (
 from ..tiler.mirror import extend
 from ..tiler.window import partition_of_unity
 from .backends.base import Output, Runner
+from .decision import decide
 from .nodata import Missing, empty_of_mask, fill_missing, leave_out
 from .plan import Plan
 from .sources import Source
@@ -101,8 +102,8 @@ def _read(worker: Worker, box: Box) -> tuple[NDArray[np.generic], Missing | None
     region = plan.grid.region(box)
     pixels = worker.source.read(plan.level, region, plan.channels)
     pixels, empty = fill_missing(pixels, plan.nodata, plan.recipe)
-    pixels = extend(pixels, region, plan.grid.input_box(box), plan.grid.shape)
-    return pixels, empty_of_mask(empty, region, box)
+    pixels = extend(pixels, region, plan.grid.input_box(box), plan.grid.image_shape)
+    return pixels, empty_of_mask(empty, region, box, plan.grid.scale)
 
 
 def _infer(
@@ -113,9 +114,9 @@ def _infer(
     if plan.grid.blended:
         return _blend(worker, box, pixels)
     labels = np.empty(box.shape, plan.recipe.label_dtype)
-    scores = None
-    if plan.recipe.scores:
-        scores = np.empty((plan.recipe.classes, *box.shape), plan.recipe.scores_dtype)
+    scores, stored = None, plan.stored_scores
+    if stored:
+        scores = np.empty((plan.recipe.classes, *box.shape), stored[1])
     for window, output, index in _run_tiles(worker, box, pixels):
         target, part = _overlap(window, box)
         if output.labels is not None:
@@ -145,12 +146,8 @@ def _blend(
         total[(slice(None), *target.slices)] += (
             output.scores[index][(slice(None), *part.slices)] * weights[part.slices]
         )
-    if recipe.classes == 1:
-        labels = (total[0] > recipe.threshold).astype(recipe.label_dtype)
-    else:
-        labels = total.argmax(axis=0).astype(recipe.label_dtype)
-    labels[~np.isfinite(total.sum(axis=0))] = recipe.not_computed
     stored = plan.stored_scores
+    labels = decide(total[None], recipe)[0]
     return labels, total.astype(stored[1]) if stored else None
 
 

@@ -1,6 +1,5 @@
 """Pixels that hold no data: they are filled before the network sees them, and left out after."""
 
-from fractions import Fraction
 from math import isfinite, isnan
 from typing import Any, Literal, SupportsFloat
 
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 
 from ..tiler.box import Box, Interval
 from ..tiler.errors import SettingError
+from ..tiler.scale import SAME, Scale
 from .backends.base import Recipe
 from .sources import ImageFacts
 
@@ -137,7 +137,7 @@ def empty_of_mask(
     empty: Missing | None,
     region: Box,
     box: Box,
-    scale: tuple[Fraction, Fraction] = (Fraction(1), Fraction(1)),
+    scale: Scale = SAME,
 ) -> Missing | None:
     """Return which pixels of the mask cover nothing but pixels without data.
 
@@ -145,7 +145,7 @@ def empty_of_mask(
         empty: Image pixels without data, ``(y, x)``; ``None`` for none.
         region: Where they lie in the image; holds all that ``box`` covers of it.
         box: Rectangle of the mask, in its own pixels.
-        scale: Pixels of the mask per pixel of the image, along each axis.
+        scale: Pixels of the mask per pixel of the image.
 
     Returns:
         ``(y, x)`` of the size of ``box``; ``None`` for none.
@@ -153,17 +153,15 @@ def empty_of_mask(
     if empty is None:
         return None
     for axis in (0, 1):
-        empty = _covered(empty, axis, region[axis], box[axis], scale[axis])
+        empty = _covered(empty, axis, region[axis], box[axis], scale)
     return empty if empty.any() else None
 
 
-def _covered(
-    empty: Missing, axis: int, region: Interval, side: Interval, scale: Fraction
-) -> Missing:
+def _covered(empty: Missing, axis: int, region: Interval, side: Interval, scale: Scale) -> Missing:
     """Return along one axis whether all pixels that a pixel of the mask covers are empty."""
     numbers = np.arange(side.start, side.stop)
-    starts = numbers * scale.denominator // scale.numerator - region.start
-    stops = -(-(numbers + 1) * scale.denominator // scale.numerator) - region.start
+    starts = numbers * scale.down // scale.up - region.start
+    stops = -(-(numbers + 1) * scale.down // scale.up) - region.start
     stops = np.minimum(stops, region.size)  # the last pixel may reach beyond the image
     if (stops - starts == 1).all():
         return empty.take(starts, axis)

@@ -8,7 +8,9 @@ import msgspec
 
 from ..tiler.errors import OutputError
 from ..tiler.grid import Grid
+from ..tiler.turn import Turn
 from .backends.base import Execution, NetworkFacts, Recipe
+from .downsampling import downsampling
 from .probe import Probe
 from .settings import Settings
 from .sources import ImageFacts
@@ -42,6 +44,8 @@ class Plan:
     """Tiles, blocks and chunks."""
     blend: str | None
     """Window of overlapping tiles; ``None`` where each pixel comes from one tile."""
+    turns: tuple[Turn, ...]
+    """How each tile is turned for a run of its own; the mean of their probabilities counts."""
     normalize: str
     """How pixels are normalised."""
     recipe: Recipe
@@ -68,6 +72,24 @@ class Plan:
     """What was assumed."""
     warnings: tuple[str, ...] = ()
     """What the user should know."""
+
+    @property
+    def pixel_size(self) -> tuple[float, float] | None:
+        """Height and width of a pixel of the mask in ``image.unit``, where the image says it."""
+        size, scale = self.image.levels[self.level].pixel_size, self.grid.scale
+        return size and (size[0] * scale.down / scale.up, size[1] * scale.down / scale.up)
+
+    @property
+    def level0_pixels(self) -> tuple[float, float]:
+        """Height and width of a pixel of the mask in pixels of the image's level 0."""
+        scale = self.grid.scale
+        y, x = (
+            downsampling(long, short) * scale.down / scale.up
+            for long, short in zip(
+                self.image.levels[0].shape, self.image.levels[self.level].shape, strict=True
+            )
+        )
+        return y, x
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -114,6 +136,7 @@ class Plan:
         """Return the plan's main figures; sizes are ``[y, x]`` in pixels."""
         return {
             "shape": list(self.grid.shape),
+            "scale": str(self.grid.scale),
             "tile": list(self.grid.tile),
             "core": list(self.grid.core),
             "window": list(self.grid.window),
@@ -126,6 +149,7 @@ class Plan:
             "output_bytes": self.output_bytes,
             "exact": self.exact,
             "blend": self.blend,
+            "tta": self.settings.tta,
             "level": self.level,
             "channels": list(self.channels),
             "normalize": self.normalize,
@@ -152,9 +176,10 @@ def network_summary(facts: NetworkFacts, probe: Probe) -> dict[str, Any]:
         "output": [facts.batch, probe.classes, y.output(y.size), x.output(x.size)],
         "tile": [y.size, x.size],
         "margin": {
-            "before": [y.margin_before, x.margin_before],
-            "after": [y.margin_after, x.margin_after],
+            "before": [axis.margin_before / axis.scale.up for axis in (y, x)],
+            "after": [axis.margin_after / axis.scale.up for axis in (y, x)],
         },
+        "scale": str(y.scale),
         "period": [y.period, x.period],
         "step": [y.step, x.step],
         "halo": {

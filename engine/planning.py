@@ -12,6 +12,7 @@ from ..tiler.errors import ModelError, SettingError
 from ..tiler.geometry import AxisGeometry, Geometry
 from ..tiler.grid import Grid
 from ..tiler.window import WINDOWS
+from .augmentation import TURNS, turned_geometry, turned_recipe
 from .backends import open_network
 from .backends.base import Activation, Execution, Network, NetworkFacts, Recipe, Scores
 from .backends.device import cpu_cores, resolve_device
@@ -80,15 +81,12 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
         warnings.append(_why_not_exact(facts, probe, blend))
     if probe.whole_numbers:
         warnings.append(_check_whole_numbers(facts, probe))
+    turns = TURNS[settings.tta]
+    geometry = turned_geometry(geometry, settings.tta)
     shape = source.facts.levels[level].shape
-    axes = [
-        _axis(length, axis, tile, settings, blend, CORE_LIMIT_PX[kind])
-        for length, axis, tile in zip(
-            shape, (geometry.y, geometry.x), settings.tile or (None, None), strict=True
-        )
-    ]
-    grid = Grid(*axes)
+    grid = _grid(shape, geometry, settings, blend, CORE_LIMIT_PX[kind])
     recipe = _recipe(source, channels, grid, geometry, probe, facts, normalization, settings)
+    recipe = turned_recipe(recipe, geometry, grid, turns)
     work = measure_work(network, len(channels), probe.geometry)
     tile_bytes = work.bytes(grid.tile)
     batch = choose_batch(facts, kind, tile_bytes, settings)
@@ -114,13 +112,14 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
         exact=exact,
         grid=grid,
         blend=blend if grid.blended else None,
+        turns=turns,
         normalize=normalization.mode,
         recipe=recipe,
         execution=execution,
         batch=batch,
         workers=workers,
         class_names=_class_names(facts, probe),
-        redundancy=work.redundancy(grid, (geometry.y.lost, geometry.x.lost)),
+        redundancy=len(turns) * work.redundancy(grid, _lost_px(geometry)),
         memory_bytes=memory_bytes,
         output_bytes=_output_bytes(grid, recipe, settings),
         nodata=nodata,
@@ -194,10 +193,18 @@ def _crop_rules(probe: Probe, settings: Settings) -> tuple[Geometry, list[str], 
 def _with_smaller_tiles(geometry: Geometry, tile: tuple[int, int]) -> Geometry:
     """Let a network that cannot be tiled exactly take tiles below the smallest that was tried."""
     axes = [
-        replace(axis, size=size) if axis.lost < size < axis.size and not axis.fixed else axis
+        replace(axis, size=size)
+        if size < axis.size and not axis.fixed and axis.output(size) > 0
+        else axis
         for axis, size in zip((geometry.y, geometry.x), tile, strict=True)
     ]
     return Geometry(*axes)
+
+
+def _lost_px(geometry: Geometry) -> tuple[int, int]:
+    """Return the pixels of a tile without output, whole ones of the image."""
+    y, x = (axis.lost // axis.scale.up for axis in (geometry.y, geometry.x))
+    return y, x
 
 
 def _leaves_core(geometry: Geometry) -> bool:
@@ -233,6 +240,25 @@ def _check_whole_numbers(network: NetworkFacts, probe: Probe) -> str:
         f"{network.name} returns zeros and ones only, so what it sees cannot be measured to the "
         "last pixel: the mask is not certified to be exact; let it return logits"
     )
+
+
+def _grid(
+    shape: tuple[int, int],
+    geometry: Geometry,
+    settings: Settings,
+    blend: str | None,
+    core_limit: int,
+) -> Grid:
+    def of(tile: tuple[int | None, int | None]) -> Grid:
+        y, x = (
+            _axis(length, axis, side, settings, blend, core_limit)
+            for length, axis, side in zip(shape, (geometry.y, geometry.x), tile, strict=True)
+        )
+        return Grid(y, x)
+
+    grid = of(settings.tile or (None, None))
+    # A tile that is transposed has to be square, and so has what is kept of it.
+    return of((max(grid.tile),) * 2) if settings.tta == "dihedral" else grid
 
 
 def _axis(
@@ -284,7 +310,7 @@ def _recipe(
         tile=grid.tile,
         offset=normalization.offset,
         scale=normalization.scale,
-        crop=(grid.y.lead - geometry.y.margin_before, grid.x.lead - geometry.x.margin_before),
+        crop=(geometry.y.crop(grid.y.lead), geometry.x.crop(grid.x.lead)),
         window=grid.window,
         ends_in=network.ends_in,
         classes=probe.classes,

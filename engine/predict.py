@@ -24,6 +24,7 @@ from ..tiler.errors import (
     TileInferWarning,
     first_line,
 )
+from .augmentation import prepare
 from .backends import Network, open_network
 from .backends.base import Runner
 from .block import Worker
@@ -70,7 +71,7 @@ def predict(
         mask, records = _opened(store, plan)
         todo = [block for block in range(plan.grid.blocks) if block not in records]
         if todo:
-            run = run or network.prepare(plan.recipe, plan.execution)
+            run = run or prepare(network, plan)
             worker = Worker(plan, source, run, mask, Semaphore(plan.workers))
             sizes = {block: plan.grid.block_box(block).shape for block in todo}
             clock = Clock(plan.grid.blocks, len(records), sum(h * w for h, w in sizes.values()))
@@ -190,7 +191,7 @@ def _prepared(source: Source, network: Network, settings: Settings) -> tuple[Pla
 
 def _tried(network: Network, plan: Plan) -> Runner:
     """Prepare a network and run a black tile, so that what cannot run is told before it begins."""
-    run = network.prepare(plan.recipe, plan.execution)
+    run = prepare(network, plan)
     shape = (plan.batch, *plan.grid.tile, plan.recipe.channels)
     try:
         output = run(np.zeros(shape, plan.recipe.dtype))

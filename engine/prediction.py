@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
@@ -14,6 +14,10 @@ from .memory import peak_rss_bytes
 from .plan import Plan, network_summary
 from .stitcher.records import Record
 from .stitcher.store import ZarrArray
+
+if TYPE_CHECKING:
+    from .exports.colours import Colours
+    from .exports.geojson import ObjectType
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +46,31 @@ class Prediction:
         """Logits ``(class, y, x)`` in ``float32``, where ``output="logits"``."""
         return self._scores("logits")
 
-    def export(self, path: str | os.PathLike[str]) -> None:
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        colours: "Colours | None" = None,
+        object_type: "ObjectType" = "annotation",
+    ) -> None:
         """Write the mask for other tools, by the file's ending.
 
         Args:
-            path: ``.ome.tif`` (pyramidal OME-TIFF), ``.tif`` (tiled, with overviews and
-                the image's georeference) or ``.geojson`` (polygons in level-0 pixels, for QuPath).
+            path: ``.ome.tif`` (pyramidal OME-TIFF), ``.tif`` (tiled, with overviews and the image's
+                georeference) or ``.geojson`` (polygons in level-0 pixels, for QuPath).
+            colours: Red, green and blue, 0 to 255, of the classes: a dict from names, such as
+                ``{"tumour": (200, 30, 0)}``, or one for each label, 0 included. Without them, those
+                in the model's metadata. Only ``.geojson`` holds colours.
+            object_type: What QuPath makes of a region: ``"annotation"``, or ``"detection"``, which
+                is lighter where there are thousands. Only ``.geojson`` holds it.
 
         Raises:
-            SettingError: The ending is another one.
+            SettingError: The ending is another one, or a colour or class is none.
             OutputError: The file cannot be written.
         """
-        from .exports import export
+        from .exports import ExportOptions, export
 
-        export(self, Path(path))
+        export(self, Path(path), ExportOptions(colours=colours, object_type=object_type))
 
     def __repr__(self) -> str:
         height, width = self.plan.shape
@@ -93,7 +108,7 @@ def build_report(
     totals = np.array([record.pixels for record in records], np.int64).sum(axis=0).tolist()
     filled = sum(record.filled for record in records)
     grid = plan.grid
-    pixel = plan.image.levels[plan.level].pixel_size
+    pixel = plan.pixel_size
     area = pixel[0] * pixel[1] if pixel else None
     share_run = blocks_run / grid.blocks
     pixels = grid.shape[0] * grid.shape[1]

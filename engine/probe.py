@@ -4,12 +4,12 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from ..tiler.errors import ModelError
 from ..tiler.geometry import AxisGeometry, Geometry
 from .probe_bench import Bench, LogitsFunction, Shape
 from .probe_halo import Halo, judge_influence, measure_halo
 from .probe_margin import measure_margin
 from .probe_period import COMMON_SHIFTS, Shifts
+from .probe_scale import measure_scale
 from .probe_sizes import Fixed, Sizes, settle_period, trial_sizes
 
 __all__ = ["LogitsFunction", "Probe", "Verdict", "probe"]
@@ -75,8 +75,8 @@ def probe(
         seed: Of the noise.
 
     Raises:
-        ModelError: The network does not map a tile to a map of its scale, refuses every size, or
-            is constant on noise.
+        ModelError: The network does not map a tile to a map, refuses every size, or is constant on
+            noise.
     """
     bench = Bench(logits, channels, seed, largest)
     first: Shape | None = None
@@ -85,7 +85,11 @@ def probe(
     disagreement = math.inf
     for size in trial_sizes(bench, fixed, tile):
         bench.inspect(size)
-        first = first or size
+        if first is None:
+            first, bench.scale = (
+                size,
+                measure_scale(bench, size, (fixed[0] is None, fixed[1] is None)),
+            )
         shifts = Shifts(bench, size, tolerance)
         only = None not in fixed or size == tile
         shift, verdict = _find_shift(bench, size, shifts, only=only)
@@ -108,10 +112,12 @@ def probe(
         if verdict != "does_not_fit" and max(size) >= _LARGE_ENOUGH_PX:
             break
     assert first is not None  # trial_sizes raises where there is none
-    sizes = Sizes(bench, fixed, _ASSUMED_PERIOD)
+    assumed = math.lcm(_ASSUMED_PERIOD, bench.scale.down)
+    sizes = Sizes(bench, fixed, assumed)
     canonical = sizes.canonical(first)
-    grown = sizes.lost(sizes.grow(canonical, _ASSUMED_PERIOD))
-    step = _ASSUMED_PERIOD if grown == sizes.lost(canonical) else 0
+    grown = sizes.lost(sizes.grow(canonical, assumed))
+    step = assumed if grown == sizes.lost(canonical) else 0
+    period = math.lcm(period[0], bench.scale.down), math.lcm(period[1], bench.scale.down)
     halo = Halo((0, 0), (0, 0), min(disagreement, 1.0))
     return _result(bench, canonical, fixed, step, period, halo, verdict, tolerance)
 
@@ -122,9 +128,6 @@ def _find_shift(
     """Return a shift under which crops agree, or else why there is none.
 
     Rare periods are tried where a larger tile would not help, or where this is the ``only`` size.
-
-    Raises:
-        ModelError: The output is coarser than the tile.
     """
     shift = shifts.find(COMMON_SHIFTS)
     if shift is not None:
@@ -135,12 +138,6 @@ def _find_shift(
         shift = shifts.find(shifts.rest())
         if shift is not None:
             return shift, "does_not_fit"
-    per_px = shifts.pixels_per_output()
-    if per_px > 1:
-        raise ModelError(
-            f"the output must have the tile's scale, got one output pixel per {per_px} tile "
-            "pixels; resize the output inside the network"
-        )
     return None, verdict
 
 
@@ -158,7 +155,7 @@ def _result(
     output = bench.run(size)
     axes = []
     for axis in (0, 1):
-        lost = size[axis] - output.shape[1 + axis]
+        lost = bench.lost(size, output)[axis]
         margin = lost // 2 if before is None else before[axis]
         axes.append(
             AxisGeometry(
@@ -169,6 +166,7 @@ def _result(
                 margin_after=lost - margin,
                 halo_before=halo.before[axis],
                 halo_after=halo.after[axis],
+                scale=bench.scale,
             )
         )
     return Probe(

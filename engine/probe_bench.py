@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..tiler.errors import ModelError
+from ..tiler.scale import SAME, Scale
 
 Shape = tuple[int, int]
 """Height and width in pixels."""
@@ -55,6 +56,8 @@ class Bench:
         """Amplitudes that tell something of this network, the most telling first."""
         if largest > 4 * 64:
             self.amplitudes += (largest / 2,)  # the noise reaches well beyond 2
+        self.scale = SAME
+        """Output pixels per tile pixel, once it is measured."""
         self.runs = 0
         """Network runs so far."""
         self.refusal: Exception | None = None
@@ -146,8 +149,7 @@ class Bench:
         """Check that the output is a map that tells something.
 
         Raises:
-            ModelError: The output is constant, or not finite, or it is larger than the
-                tile.
+            ModelError: The output is constant, or not finite.
         """
         spreads: dict[float, NDArray[np.float32]] = {}
         out = self.out(size)
@@ -160,11 +162,6 @@ class Bench:
             raise ModelError(
                 f"a network must return a map, got 1 x 1 px for a {size[0]} x {size[1]} tile; "
                 "use a segmentation network"
-            )
-        if out[0] > size[0] or out[1] > size[1]:
-            raise ModelError(
-                f"the output must have the tile's scale, got scale {out[0] / size[0]:g} ({size[0]} "
-                f"px give {out[0]} px); resize the output inside the network"
             )
         if not spreads:
             raise ModelError("a network must return finite logits, got NaN or infinity on noise")
@@ -179,20 +176,28 @@ class Bench:
         telling = [a for a in spreads if float(spreads[a][varying].min()) > 1e-3]
         self.amplitudes = tuple(sorted(spreads, key=lambda a: a not in telling))
 
+    def difference(
+        self, one: Logits, other: Logits, shift: Shape, scale: Scale | None = None
+    ) -> NDArray[np.float32]:
+        """Return the largest |difference| over classes, ``(y, x)``, of two crops that overlap.
 
-def difference(one: Logits, other: Logits, shift: Shape) -> NDArray[np.float32]:
-    """Return the largest |difference| over classes, ``(y, x)``, of two crops where they overlap.
+        Args:
+            one: Logits of the first crop.
+            other: Logits of a crop that starts ``shift`` pixels later.
+            shift: Tile pixels along y and x, not negative.
+            scale: Of the output; the measured one where ``None``.
+        """
+        y, x = ((scale or self.scale).mask_px(px) for px in shift)
+        height = min(one.shape[1] - y, other.shape[1])
+        width = min(one.shape[2] - x, other.shape[2])
+        mine = one[:, y : y + height, x : x + width]
+        result: NDArray[np.float32] = np.abs(mine - other[:, :height, :width]).max(axis=0)
+        return result
 
-    Args:
-        one: Logits of the first crop.
-        other: Logits of a crop that starts ``shift`` pixels later.
-        shift: Pixels along y and x, not negative.
-    """
-    height = min(one.shape[1] - shift[0], other.shape[1])
-    width = min(one.shape[2] - shift[1], other.shape[2])
-    mine = one[:, shift[0] : shift[0] + height, shift[1] : shift[1] + width]
-    result: NDArray[np.float32] = np.abs(mine - other[:, :height, :width]).max(axis=0)
-    return result
+    def lost(self, size: Shape, output: Logits) -> Shape:
+        """Return the fine pixels of a tile that have no output pixel."""
+        up, down = self.scale.up, self.scale.down
+        return size[0] * up - output.shape[1] * down, size[1] * up - output.shape[2] * down
 
 
 def centre(length: int, part: int = 8) -> slice:

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .probe_bench import Bench, Shape, centre, difference
+from .probe_bench import Bench, Shape, centre
 from .probe_period import ROUNDING
 
 _NOISE = 1e-6  # over the largest logit: above rounding, a tenth of what the engine promises
@@ -30,7 +30,7 @@ class Halo:
     """Largest |difference| of two crops between the halos, over the largest logit."""
 
     def leaves_core(self, out: Shape, period: Shape) -> bool:
-        """Say whether an output of this size keeps a period of pixels along both axes."""
+        """Say whether an output of this size keeps a period of its pixels along both axes."""
         return all(
             n - -(-before // p) * p - after >= p
             for n, before, after, p in zip(out, self.before, self.after, period, strict=True)
@@ -60,15 +60,16 @@ def measure_halo(bench: Bench, size: Shape, period: Shape, tolerance: float | No
     """
     strip = math.lcm(*period)
     strip *= -(-8 // strip)
+    period_out = bench.scale.mask_px(period[0]), bench.scale.mask_px(period[1])
     largest = float(np.abs(bench.run(size)).max())
     out = bench.out(size)
     for threshold in (0.0, _NOISE) if tolerance is None else (tolerance,):
         halo = _reach(bench, size, strip, threshold * largest)
         for amplitude in bench.amplitudes:
-            if halo.leaves_core(out, period):
+            if halo.leaves_core(out, period_out):
                 shifted = _spoiled(bench, size, strip, max(threshold, _NOISE), amplitude)
                 halo = halo.join(shifted)
-        if halo.leaves_core(out, period):
+        if halo.leaves_core(out, period_out):
             return halo
     return None
 
@@ -78,7 +79,7 @@ def _spoiled(bench: Bench, size: Shape, shift: int, threshold: float, amplitude:
     reference = bench.run(size, amplitude=amplitude)
     other = bench.run(size, (shift, shift), amplitude=amplitude)
     largest = float(np.abs(reference).max())
-    error = difference(reference, other, (shift, shift)) / largest
+    error = bench.difference(reference, other, (shift, shift)) / largest
     deep = float(error[centre(error.shape[0]), centre(error.shape[1])].max())
     if deep > threshold:  # the interior's own noise, up to what still counts as rounding
         threshold = max(threshold, min(4 * deep, ROUNDING))
@@ -115,8 +116,9 @@ def _clear_run(bad: NDArray[np.bool_]) -> slice:
 
 def _reach(bench: Bench, size: Shape, strip: int, limit: float) -> Halo:
     """Return how far beyond themselves changed rows and columns are felt, from both ends."""
+    changed = bench.scale.mask_px(strip)
     before, after = (
-        (max(0, reach(y, limit) - strip), max(0, reach(x, limit) - strip))
+        (max(0, reach(y, limit) - changed), max(0, reach(x, limit) - changed))
         for y, x in influence(bench, size, strip)
     )
     return Halo(before, after)
@@ -131,8 +133,8 @@ def influence(bench: Bench, size: Shape, strip: int) -> tuple[Profiles, Profiles
     Each is a pair for y and x: the largest |difference| of the logits in each output row, and in
     each column, counted from the changed end.
     """
-    first = difference(bench.run(size), bench.run(size, change=slice(0, strip)), (0, 0))
-    last = difference(bench.run(size), bench.run(size, change=slice(-strip, None)), (0, 0))
+    first = bench.difference(bench.run(size), bench.run(size, change=slice(0, strip)), (0, 0))
+    last = bench.difference(bench.run(size), bench.run(size, change=slice(-strip, None)), (0, 0))
     return _profiles(first), _profiles(last[::-1, ::-1])
 
 
@@ -157,14 +159,17 @@ def judge_influence(
     distance: the context is larger than the tile. Felt alike everywhere: the whole tile is pooled.
     """
     strip = max(8, min(size) // 8)
+    strip_out = bench.scale.mask_px(strip)
     reference = bench.run(size)
     limit = _NOISE * float(np.abs(reference).max())
     out = bench.out(size)
-    if _reach(bench, size, strip, limit).leaves_core(out, (strip, strip)):
+    if _reach(bench, size, strip, limit).leaves_core(out, (strip_out, strip_out)):
         return "position_dependent"
     middle = slice((size[0] - strip) // 2, (size[0] + strip) // 2)
     near, top, bottom = (
-        difference(reference, bench.run(size, change=rows, both_axes=False), (0, 0)).mean(axis=1)
+        bench.difference(reference, bench.run(size, change=rows, both_axes=False), (0, 0)).mean(
+            axis=1
+        )
         for rows in (middle, slice(0, strip), slice(-strip, None))
     )
     deep, far = centre(out[0]), max(1, out[0] // 8)

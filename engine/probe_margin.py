@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..tiler.scale import SAME
 from .probe_bench import Bench, Shape
 from .probe_halo import Profiles, influence, reach
 from .probe_period import ROUNDING
@@ -10,13 +11,14 @@ _STRIP_PX = 8
 
 
 def measure_margin(bench: Bench, size: Shape, period: Shape) -> Shape:
-    """Return the pixels lost before the first output pixel, along y and x.
+    """Return the fine pixels lost before the first output pixel, along y and x.
 
-    Half of them, unless the output is plainly off the middle.
+    Half of them, unless the output is plainly off the middle (looked for at scale 1 only).
     """
-    out = bench.out(size)
-    lost = size[0] - out[0], size[1] - out[1]
-    before = lost[0] // 2, lost[1] // 2
+    lost = bench.lost(size, bench.run(size))
+    before = int(lost[0] / 2), int(lost[1] / 2)  # an output may also reach beyond the tile
+    if bench.scale != SAME:
+        return before
     visible = ROUNDING * float(np.abs(bench.run(size)).max())
     strip = _STRIP_PX
     while any(lost) and strip <= min(size) // 2:

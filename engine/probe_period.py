@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from .probe_bench import Bench, Shape, centre, difference
+from .probe_bench import Bench, Shape, centre
 
 ROUNDING = 1e-5
 """Largest difference, over the largest logit, that counts as rounding."""
@@ -31,18 +31,17 @@ class Shifts:
         """Least disagreement of the diagonal shifts tried."""
         self._found: Disagreement = (math.inf,) * len(_PARTS)
 
-    def disagreement(self, shift: Shape, per_px: int = 1) -> Disagreement:
+    def disagreement(self, shift: Shape) -> Disagreement:
         """Return the largest |difference| over the largest logit, in ever deeper parts.
 
         Args:
-            shift: Pixels along y and x.
-            per_px: Tile pixels per output pixel to be tried.
+            shift: Pixels along y and x, whole ones of the output.
         """
         worst = np.zeros(len(_PARTS))
         for amplitude in self._bench.amplitudes:
             reference = self._bench.run(self._size, amplitude=amplitude)
             other = self._bench.run(self._size, shift, amplitude=amplitude)
-            error = difference(reference, other, (shift[0] // per_px, shift[1] // per_px))
+            error = self._bench.difference(reference, other, shift)
             height, width = error.shape
             deepest = [error[centre(height, n), centre(width, n)].max() for n in _PARTS]
             worst = np.maximum(worst, np.array(deepest) / np.abs(reference).max())
@@ -57,10 +56,14 @@ class Shifts:
         alone is no proof where a weak layer sees far: larger multiples are tried then.
         """
         tried: dict[int, Disagreement] = {}
+        scale = self._bench.scale
         for shift in shifts:
             exact = [s for s, errors in tried.items() if errors[-1] <= EXACT]
-            if min(self._out) - shift < max(4, min(self._out) // 4) or any(
-                shift % s for s in exact
+            left = min(self._out) - scale.mask_px(shift)
+            if (
+                shift % scale.down
+                or left < max(4, min(self._out) // 4)
+                or any(shift % s for s in exact)
             ):
                 continue
             tried[shift] = self.disagreement((shift, shift))
@@ -89,7 +92,7 @@ class Shifts:
 
     def _divide(self, shift: int, along: Shape) -> int:
         for prime in _primes(shift):
-            while shift % prime == 0 and self._agrees(
+            while shift % (prime * self._bench.scale.down) == 0 and self._agrees(
                 (shift // prime * along[0], shift // prime * along[1])
             ):
                 shift //= prime
@@ -99,23 +102,6 @@ class Shifts:
         limit = max(EXACT, min(4 * self._found[-1], self._tolerance))
         part = next((i for i, error in enumerate(self._found) if error <= limit), -1)
         return self.disagreement(shift)[part] <= limit
-
-    def pixels_per_output(self) -> int:
-        """Return the tile pixels per output pixel, 1 unless the output turns out coarser.
-
-        Called when no shift agrees at scale 1.
-        """
-        out = self._out[0]
-        for per_px in (2, 4, 8, 16, 32):
-            fits = out - _MAX_SHIFT // per_px >= 4
-            shift = (_MAX_SHIFT, _MAX_SHIFT)
-            if out * per_px == self._size[0] or (
-                out * per_px < self._size[0]
-                and fits
-                and self.disagreement(shift, per_px)[-1] <= self._tolerance
-            ):
-                return per_px
-        return 1
 
 
 def _rank(errors: Disagreement) -> tuple[float, ...]:

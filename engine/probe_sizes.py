@@ -65,12 +65,12 @@ def settle_period(bench: Bench, size: Shape, fixed: Fixed, period: Shape) -> Sha
     period more has to lose as much as before.
     """
     free = [n is None for n in fixed]
-    lost = _lost(size, bench.run(size))
+    lost = bench.lost(size, bench.run(size))
     common = math.lcm(*period)
     for growth in (period, *((by, by) for by in range(common, _LONGEST_PX + 1, common))):
         grown = size[0] + growth[0] * free[0], size[1] + growth[1] * free[1]
         output = bench.try_run(grown) if any(free) else None
-        if output is not None and _lost(grown, output) == lost:
+        if output is not None and bench.lost(grown, output) == lost:
             y, x = (
                 math.lcm(p, by) if f else p for p, by, f in zip(period, growth, free, strict=True)
             )
@@ -92,9 +92,9 @@ class Sizes:
         return size[0] + by * self._free[0], size[1] + by * self._free[1]
 
     def lost(self, size: Shape) -> Shape | None:
-        """Return the pixels that have no output, ``None`` where the size is refused."""
+        """Return the fine pixels that have no output, ``None`` where the size is refused."""
         output = self._bench.try_run(size)
-        return None if output is None else _lost(size, output)
+        return None if output is None else self._bench.lost(size, output)
 
     def canonical(self, size: Shape) -> Shape:
         """Return the size, of one period from ``size`` on, that loses least.
@@ -124,6 +124,7 @@ class Sizes:
         Outputs never shrink as tiles grow, so bisection finds the one jump.
         """
         low, high = 0, self._period
+        up = self._bench.scale.up
         lost = self.lost(self.grow(size, high))
         if lost is None or lost != self.lost(size):
             return None
@@ -132,9 +133,9 @@ class Sizes:
             here = self.lost(self.grow(size, middle))
             if here is None:
                 return None
-            if here == self.grow(lost, middle):
+            if here == self.grow(lost, middle * up):
                 low = middle
-            elif here == self.grow(lost, middle - self._period):
+            elif here == self.grow(lost, (middle - self._period) * up):
                 high = middle
             else:
                 return None
@@ -158,27 +159,26 @@ class Sizes:
             return 0
         axis = 0 if self._free[0] else 1
         growth = reference.shape[1 + axis] - base.shape[1 + axis]
-        if growth != by:
+        if growth * self._bench.scale.down != by * self._bench.scale.up:
             raise ModelError(
-                f"the output must grow with the tile, got scale {growth / by:g} "
-                f"({by} px more give {growth} px more); resize the output inside the "
-                "network"
+                f"the output must grow with the tile, at scale {self._bench.scale}; got {growth} "
+                f"px more for {by} px more; resize the output inside the network"
             )
         if not _same(base, reference, halo, tolerance):
             return 0
         if self._stairs or by > self._period:  # those between lose more, or are refused
             return by
-        lost = _lost(size, base)
+        lost = self._bench.lost(size, base)
 
         def keeps_class(by: int) -> bool:
             output = self._bench.try_run(self.grow(size, by))
             return (
                 output is not None
-                and _lost(self.grow(size, by), output) == lost
+                and self._bench.lost(self.grow(size, by), output) == lost
                 and _same(output, reference, halo, tolerance)
             )
 
-        for step in range(1, self._period):
+        for step in range(self._bench.scale.down, self._period, self._bench.scale.down):
             if self._period % step == 0 and all(
                 keeps_class(by) for by in range(step, self._period, step)
             ):
@@ -190,26 +190,23 @@ class Sizes:
         if step == 0:
             return size
         reference = self._bench.run(size)
-        lost = _lost(size, reference)
-        room = min(n - gone for n, gone, f in zip(size, lost, self._free, strict=True) if f)
-        works, fails = 0, (room - 1) // step + 1
+        lost = self._bench.lost(size, reference)
+        outs = (n for n, f in zip(reference.shape[1:], self._free, strict=True) if f)
+        works, fails = 0, (min(outs) - 1) // self._bench.scale.mask_px(step) + 1
+        fails = min(fails, (min(size) - 1) // step + 1)
         while fails - works > 1:  # what runs at one size runs at the larger ones of its class
             middle = (works + fails) // 2
             smaller = self.grow(size, -middle * step)
             output = self._bench.try_run(smaller)
             if (
                 output is not None
-                and _lost(smaller, output) == lost
+                and self._bench.lost(smaller, output) == lost
                 and _same(output, reference, halo, tolerance)
             ):
                 works = middle
             else:
                 fails = middle
         return self.grow(size, -works * step)
-
-
-def _lost(size: Shape, output: Logits) -> Shape:
-    return size[0] - output.shape[1], size[1] - output.shape[2]
 
 
 def _same(smaller: Logits, larger: Logits, halo: Halo, tolerance: float | None) -> bool:

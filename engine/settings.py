@@ -44,6 +44,7 @@ _CHOICES = {
     "activation": ("auto", "none", "sigmoid", "softmax"),
     "output": ("labels", "probabilities", "logits"),
     "blend": ("hann", "gaussian", "none"),
+    "tta": ("flips", "dihedral"),
 }
 """What the settings with a choice may be, for callers without a type checker."""
 
@@ -92,6 +93,7 @@ class Options(TypedDict, total=False):
     tolerance: float | None
     blend: Literal["hann", "gaussian", "none"] | None
     overlap: float | None
+    tta: Literal["flips", "dihedral"] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +166,9 @@ class Settings:
     cannot be tiled exactly]."""
     overlap: float | None = None
     """Share of a tile's output that overlaps its neighbour's [default: 0.5 when blending]."""
+    tta: Literal["flips", "dihedral"] | None = None
+    """Test-time augmentation: the mean of the probabilities of the image and its mirror images
+    (flips, 4 passes), or of all eight ways to turn it (dihedral)."""
 
     def __post_init__(self) -> None:
         for name, kind, length in _TUPLES:
@@ -226,6 +231,16 @@ class Settings:
         if self.overlap is not None and self.blend is None:
             raise SettingError(
                 "overlap needs blend: an exact mask has no overlap; give blend as well"
+            )
+        if self.tta is not None and self.output == "logits":
+            raise SettingError(
+                f"tta={self.tta} averages probabilities, so output=logits has no meaning; "
+                "use output=probabilities"
+            )
+        if self.tta == "dihedral" and self.tile and self.tile[0] != self.tile[1]:
+            raise SettingError(
+                f"tta=dihedral transposes tiles, so they are square; got {self.tile[0]} x "
+                f"{self.tile[1]} px"
             )
         if self.blend is not None and (self.halo is not None or self.tolerance is not None):
             raise SettingError("blend keeps the whole output, so halo and tolerance contradict it")

@@ -105,13 +105,13 @@ def fit_memory(
 
 
 def _chunks(axis: AxisGrid) -> int:
-    return -(-axis.length // axis.chunk)
+    return -(-axis.mask_length // axis.chunk)
 
 
 def _block_bytes(grid: Grid, recipe: Recipe, batch: int) -> int:
     """Return what one block holds: its region, the mirrored copy, a batch, labels and scores."""
     pixel = recipe.channels * np.dtype(recipe.dtype).itemsize
-    fed = prod(axis.block + axis.tile for axis in (grid.y, grid.x)) * pixel
+    fed = prod(axis.scale.image_px(axis.block) + axis.tile for axis in (grid.y, grid.x)) * pixel
     scores = prod(grid.block) * recipe.classes * (4 if recipe.scores else 0)
     labels = 2 * prod(grid.block) * np.dtype(recipe.label_dtype).itemsize
     return 2 * fed + batch * prod(grid.tile) * pixel + labels + 2 * scores

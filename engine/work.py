@@ -49,12 +49,12 @@ class Work:
 
         Args:
             grid: The tiles.
-            lost: Pixels of a tile without output, along each axis.
+            lost: Pixels of a tile without output, along each axis, at the image's scale.
         """
         if not self.layers:  # nothing to count: as if each pixel of output cost the same
-            done, whole = Fraction(grid.window[0] * grid.window[1]), Fraction(1)
-            return float(grid.tiles * done / (whole * grid.shape[0] * grid.shape[1]))
-        image = (grid.shape[0] + lost[0], grid.shape[1] + lost[1])
+            done = Fraction(grid.window[0] * grid.window[1])
+            return float(grid.tiles * done / (grid.shape[0] * grid.shape[1]))
+        image = (grid.image_shape[0] + lost[0], grid.image_shape[1] + lost[1])
         return float(grid.tiles * self.multiply_adds(grid.tile) / self.multiply_adds(image))
 
 
@@ -87,8 +87,11 @@ def measure_work(network: Network, channels: int, geometry: Geometry) -> Work:
 def _slope(axis: AxisGeometry, size: int) -> Fraction:
     """Return the growth of a layer of a fixed tile: its stride divides the period.
 
-    A layer has lost pixels but never gained any, so its stride is at most tile / size: 28 px of 572
-    are the fourth pooling of a valid network, at stride 16 and not 20.
+    A layer at the tile's scale or below has lost pixels but never gained any, so its stride is at
+    most tile / size: 28 px of 572 are the fourth pooling of a valid network, at stride 16 and not
+    20. One of more pixels than the tile was scaled up.
     """
+    if size > axis.size:
+        return Fraction(-(-size // axis.size))
     strides = [n for n in range(1, axis.period + 1) if axis.period % n == 0]
     return Fraction(1, max((n for n in strides if n * size <= axis.size), default=1))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from .axis import AxisGrid
 from .box import Box
 from .mirror import mirrored_region
+from .scale import Scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,17 +17,27 @@ class Grid:
 
     @property
     def shape(self) -> tuple[int, int]:
+        """Height and width of the mask in pixels."""
+        return self.y.mask_length, self.x.mask_length
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
         """Height and width of the image in pixels."""
         return self.y.length, self.x.length
 
     @property
+    def scale(self) -> Scale:
+        """Pixels of the mask per pixel of the image, the same along both axes."""
+        return self.y.scale
+
+    @property
     def tile(self) -> tuple[int, int]:
-        """Height and width of a tile in pixels."""
+        """Height and width of a tile in pixels of the image."""
         return self.y.tile, self.x.tile
 
     @property
     def core(self) -> tuple[int, int]:
-        """Distance of neighbouring tiles in pixels."""
+        """Distance of neighbouring tiles in pixels of the mask."""
         return self.y.core, self.x.core
 
     @property
@@ -60,7 +71,7 @@ class Grid:
         return self.y.tiles * self.x.tiles
 
     def block_box(self, block: int) -> Box:
-        """Return the rectangle of a block, cut off at the image's end."""
+        """Return the rectangle of a block in the mask, cut off at its end."""
         row, column = divmod(block, self.x.blocks)
         return Box(self.y.block_span(row), self.x.block_span(column))
 
@@ -70,7 +81,10 @@ class Grid:
         return [(row, column) for row in self.y.tiles_over(box.y) for column in columns]
 
     def input_box(self, box: Box) -> Box:
-        """Return the rectangle that the tiles over ``box`` are fed; may leave the image."""
+        """Return the rectangle of the image that the tiles over ``box`` of the mask are fed.
+
+        It may leave the image.
+        """
         return Box(
             self.y.input_span(self.y.tiles_over(box.y)), self.x.input_span(self.x.tiles_over(box.x))
         )
@@ -87,7 +101,7 @@ class Grid:
         return Box(self.y.tile_span(tile[0]), self.x.tile_span(tile[1]))
 
     def window_box(self, tile: tuple[int, int]) -> Box:
-        """Return the rectangle that is kept of a tile; may leave the image."""
+        """Return the rectangle of the mask that is kept of a tile; may leave the mask."""
         return Box(self.y.window_span(tile[0]), self.x.window_span(tile[1]))
 
     def with_blocks(self, chunks: tuple[int, int]) -> "Grid":

@@ -1,17 +1,14 @@
 """Write a finished mask in the formats of other tools."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-import numpy as np
-from numpy.typing import NDArray
 
 from ...tiler.errors import SettingError
 from ..prediction import Prediction
 from .cog import write_geotiff
-from .geojson import write_geojson
+from .colours import Colours, class_colours
+from .geojson import OBJECT_TYPES, ObjectType, write_geojson
 from .ome_tiff import write_ome_tiff
 
 
@@ -19,10 +16,16 @@ from .ome_tiff import write_ome_tiff
 class ExportOptions:
     """What some of the formats can also hold."""
 
-    colours: Sequence[Sequence[int]] | NDArray[np.uint8] | None = None
-    """Red, green and blue of each class."""
-    object_type: Literal["annotation", "detection"] = "annotation"
+    colours: Colours | None = None
+    """Colours of the classes, instead of those in the model's metadata."""
+    object_type: ObjectType = "annotation"
     """What QuPath makes of a region."""
+
+    def __post_init__(self) -> None:
+        if self.object_type not in OBJECT_TYPES:
+            raise SettingError(
+                f"object_type={self.object_type} is not possible; use {' or '.join(OBJECT_TYPES)}"
+            )
 
 
 _Writer = Callable[[Prediction, Path, ExportOptions], None]
@@ -37,7 +40,8 @@ def _geotiff(prediction: Prediction, path: Path, options: ExportOptions) -> None
 
 
 def _geojson(prediction: Prediction, path: Path, options: ExportOptions) -> None:
-    write_geojson(prediction, path, colours=options.colours, object_type=options.object_type)
+    colours = class_colours(prediction.plan, options.colours)
+    write_geojson(prediction, path, colours=colours, object_type=options.object_type)
 
 
 _WRITERS: dict[str, _Writer] = {  # the longer of two endings comes first
@@ -47,6 +51,9 @@ _WRITERS: dict[str, _Writer] = {  # the longer of two endings comes first
     ".tiff": _geotiff,
     ".geojson": _geojson,
 }
+
+SUFFIXES = tuple(_WRITERS)
+"""Endings of the formats."""
 
 NO_OPTIONS = ExportOptions()
 
@@ -58,11 +65,11 @@ def check_suffix(path: Path) -> str:
         SettingError: There is no such format.
     """
     name = path.name.lower()
-    for suffix in _WRITERS:
+    for suffix in SUFFIXES:
         if name.endswith(suffix):
             return suffix
     raise SettingError(
-        f"a mask is exported to {', '.join(_WRITERS)}; got {path.name}; give it such an ending"
+        f"a mask is exported to {', '.join(SUFFIXES)}; got {path.name}; give it such an ending"
     )
 
 

@@ -37,21 +37,13 @@ class Corners(NamedTuple):
     corner, and its run leads to an outline of the same region that begins further up or left."""
 
 
-def find_corners(
-    pixels: NDArray[np.generic],
-    top: int,
-    left: int,
-    run_starts: Integers,
-    skipped: tuple[int, ...],
-) -> Corners:
+def find_corners(pixels: NDArray[np.generic], top: int, skipped: tuple[int, ...]) -> Corners:
     """Return the corners at the upper left of each pixel but those of the first row and column.
 
     Args:
-        pixels: Labels ``(y, x)`` with the row above and the column to the left.
+        pixels: Labels ``(y, x)`` of whole rows, with the row above and a column of skipped labels
+            on either side.
         top: Row of the lattice that the second row of pixels begins at.
-        left: Column of the lattice that the second column begins at.
-        run_starts: For each row but the first, the column where the run begins that reaches the
-            first column; moved on to the last column.
         skipped: Labels that get no outline.
     """
     across = pixels[:, 1:] != pixels[:, :-1]
@@ -61,18 +53,13 @@ def find_corners(
     parts = list(_around(pixels, row, column, skipped))
     found = Corners(*(np.concatenate(field) for field in zip(*parts, strict=True)))
 
-    borders = np.flatnonzero(across[1:])
-    border_row, border_column = np.divmod(borders, turns.shape[1])
     asked = np.flatnonzero(found.run_start)
-    before = np.searchsorted(borders, found.y[asked] * turns.shape[1] + found.x[asked]) - 1
-    here = before >= 0
-    here[here] = border_row[before[here]] == found.y[asked][here]
-    starts = run_starts[found.y[asked]]
-    starts[here] = left + border_column[before[here]]
+    borders = np.flatnonzero(across[1:])
+    places = found.y[asked] * turns.shape[1] + found.x[asked]
+    before = borders[np.searchsorted(borders, places) - 1]  # the run's own border, in the same row
     run_start = np.full(len(found.y), -1, np.int64)
-    run_start[asked] = starts
-    run_starts[border_row] = left + border_column  # of several in a row, the last one stays
-    return found._replace(y=found.y + top, x=found.x + left, run_start=run_start)
+    run_start[asked] = before % turns.shape[1]
+    return found._replace(y=found.y + top, run_start=run_start)
 
 
 def _around(

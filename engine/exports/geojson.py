@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from ..prediction import Prediction
+from .colours import Colour
 from .labels import Labels
 from .outlines import Points, trace
 from .rings import polygon
@@ -17,6 +19,9 @@ from .whole_file import whole_file
 
 TOLERANCE_PX = 0
 """How far an outline is from the pixels' edges: only corners on a straight line are left out."""
+
+ObjectType: TypeAlias = Literal["annotation", "detection"]
+OBJECT_TYPES: tuple[str, ...] = get_args(ObjectType)
 
 Scale: TypeAlias = NDArray[np.float64] | NDArray[np.int64]
 
@@ -29,8 +34,8 @@ def write_geojson(
     prediction: Prediction,
     path: Path,
     *,
-    colours: Sequence[Sequence[int]] | NDArray[np.uint8] | None = None,
-    object_type: Literal["annotation", "detection"] = "annotation",
+    colours: Sequence[Colour | None] = (),
+    object_type: ObjectType = "annotation",
 ) -> None:
     """Write one polygon with its holes for each region of each class but 0 and "not computed".
 
@@ -42,7 +47,7 @@ def write_geojson(
     Args:
         prediction: The mask.
         path: The file, written under another name until it is whole.
-        colours: Red, green and blue of each class, 0 to 255; without them QuPath chooses its own.
+        colours: Colour of each label; where there is none QuPath chooses its own.
         object_type: What QuPath makes of a region; detections are lighter where there are many.
 
     Raises:
@@ -50,14 +55,8 @@ def write_geojson(
     """
     labels = Labels.of(prediction)
     properties = [
-        json.dumps(
-            {
-                "objectType": object_type,
-                "classification": {"name": name}
-                | ({} if colours is None else {"color": [int(part) for part in colours[label]]}),
-            }
-        )
-        for label, name in enumerate(labels.class_names)
+        json.dumps({"objectType": object_type, "classification": _classification(name, colour)})
+        for name, colour in zip_longest(labels.class_names, colours)
     ]
     scale = np.array(labels.factor[::-1])
     with whole_file(path) as file:
@@ -71,6 +70,10 @@ def write_geojson(
             file.write(b"}")
             before = ",\n"
         file.write(b"\n]}\n")
+
+
+def _classification(name: str, colour: Colour | None) -> dict[str, Any]:
+    return {"name": name} | ({} if colour is None else {"color": colour})
 
 
 def _geometry(rings: Iterable[Points], scale: Scale) -> Iterator[bytes]:

@@ -5,7 +5,6 @@ from typing import Any
 
 import zarr
 
-from ..downsampling import downsampling
 from ..prediction import Prediction
 from ..sources.lengths import micrometers_per
 from ..stitcher.store import ZarrArray
@@ -30,21 +29,24 @@ class Labels:
 
     @classmethod
     def of(cls, prediction: Prediction) -> "Labels":
-        """Read the levels and the pixel size from the mask's own OME-Zarr attributes."""
+        """Read which levels there are from the mask's own OME-Zarr attributes."""
         group, plan = prediction.group, prediction.plan
         ome: Any = group.attrs["ome"]
-        multiscale = ome["multiscales"][0]
-        unit = micrometers_per(multiscale["axes"][0].get("unit", ""))
-        finest = multiscale["datasets"][0]["coordinateTransformations"][0]["scale"]
-        height, width = plan.image.levels[0].shape
+        size, unit = plan.pixel_size, micrometers_per(plan.image.unit or "")
         return cls(
             name=plan.image.name,
-            levels=tuple(_array(group, entry["path"]) for entry in multiscale["datasets"]),
+            levels=tuple(
+                _array(group, entry["path"]) for entry in ome["multiscales"][0]["datasets"]
+            ),
             class_names=plan.class_names,
             not_computed=plan.recipe.not_computed,
-            pixel_micrometers=None if unit is None else (finest[0] * unit, finest[1] * unit),
-            factor=(downsampling(height, plan.shape[0]), downsampling(width, plan.shape[1])),
+            pixel_micrometers=(size[0] * unit, size[1] * unit) if size and unit else None,
+            factor=(_whole(plan.level0_pixels[0]), _whole(plan.level0_pixels[1])),
         )
+
+
+def _whole(number: float) -> float:
+    return int(number) if number == int(number) else number
 
 
 def _array(group: zarr.Group, path: str) -> ZarrArray:

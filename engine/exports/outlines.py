@@ -14,8 +14,14 @@ Points: TypeAlias = NDArray[np.int32]
 """Corners ``(corner, xy)`` in pixels, in the order that keeps the region on the same side: the
 outer ring has a positive area in ``x, y``, a hole a negative one."""
 
-BAND_PX = 1 << 23
-"""Pixels of a band at most, so that the corners of one band are what an outline takes in memory."""
+STRIP_PX = 1 << 23
+"""Pixels that are read at a time, so that chunks are read seldom more than once."""
+
+PIECE_PX = 1 << 19
+"""Pixels whose corners are found at a time: in noise there are three for each."""
+
+BAND_CORNERS = 1 << 18
+"""Corners that are joined at a time, some 200 bytes each: many rows of cells, few of noise."""
 
 
 @dataclass(slots=True)
@@ -41,51 +47,84 @@ class _Links(NamedTuple):
     """Pairs, one for each place where a run of pixels joins two outlines."""
 
 
-def trace(labels: ZarrArray, skipped: tuple[int, ...], band_px: int = BAND_PX) -> Iterator[Region]:
+def trace(
+    labels: ZarrArray, skipped: tuple[int, ...], strip_px: int = STRIP_PX
+) -> Iterator[Region]:
     """Yield every region when its last row is passed.
 
-    What is kept is the outlines of the regions that the last row of pixels crosses, 8 bytes a
-    corner, and one row of pixels; so memory depends on what is open, not on the image.
+    What is kept is one strip of pixels, the corners of one band, and the outlines, 8 bytes a
+    corner, of the regions that its last row crosses; so memory depends on what is open, not on the
+    image's size.
 
     Args:
         labels: Labels ``(y, x)``.
         skipped: Labels that get no outline.
-        band_px: Pixels of a band at most; a band is at least one row and at most one chunk high.
+        strip_px: Pixels read at a time; at least one row, at most one row of chunks.
     """
     open_regions: list[Region] = []
-    for corners in _bands(labels, skipped, band_px):
+    for corners in _bands(labels, skipped, strip_px):
         regions = _advance(open_regions, corners, labels.shape[0])
         open_regions = [region for region in regions if region.chains]
         yield from (region for region in regions if not region.chains)
 
 
-def _bands(labels: ZarrArray, skipped: tuple[int, ...], band_px: int) -> Iterator[Corners]:
-    """Yield the corners of each band of rows; each chunk is read once where a band is a chunk."""
+def _bands(labels: ZarrArray, skipped: tuple[int, ...], strip_px: int) -> Iterator[Corners]:
+    """Yield the corners of bands of rows, ``BAND_CORNERS`` each unless one row alone has more.
+
+    No band is higher than the strip of pixels it is read from.
+    """
+    for top, strip in _strips(labels, strip_px):
+        rows = max(1, PIECE_PX // strip.shape[1])
+        held: list[Corners] = []
+        for first in range(0, len(strip) - 1, rows):
+            found = find_corners(strip[first : first + rows + 1], top + first, skipped)
+            for corners in _cut(found):
+                if held and sum(len(each.x) for each in (*held, corners)) > BAND_CORNERS:
+                    yield _joined(held)
+                    held = []
+                held.append(corners)
+        yield _joined(held)
+
+
+def _strips(labels: ZarrArray, strip_px: int) -> Iterator[tuple[int, NDArray[np.generic]]]:
+    """Yield rows of pixels and the row of the lattice above them, the row above them included.
+
+    Around the image there are pixels of the label 0.
+    """
     height, width = labels.shape
-    chunk_height, chunk_width = labels.chunks
-    parts = -(-chunk_height * width // band_px)
-    rows = max(1, chunk_height // parts)
+    chunk_height = labels.chunks[0]
+    rows = max(1, chunk_height // -(-chunk_height * width // strip_px))
     above = np.zeros(width + 2, labels.dtype)
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
-        # The row of the lattice below the last pixels belongs to the last band.
-        size = bottom - top + (bottom == height)
-        run_starts = np.zeros(size, np.int64)
-        left_column = np.zeros(bottom - top, labels.dtype)
-        last_row = np.zeros_like(above)
-        found = []
-        for left in range(0, width, chunk_width):
-            right = min(left + chunk_width, width)
-            pixels = np.zeros((size + 1, right - left + (right == width) + 1), labels.dtype)
-            inner = pixels[1 : 1 + bottom - top, 1 : 1 + right - left]
-            inner[:] = np.asarray(labels[top:bottom, left:right])
-            pixels[0] = above[left : left + pixels.shape[1]]
-            pixels[1 : 1 + bottom - top, 0] = left_column
-            left_column = inner[:, -1].copy()
-            last_row[1 + left : 1 + right] = inner[-1]
-            found.append(find_corners(pixels, top, left, run_starts, skipped))
-        above = last_row
-        yield Corners(*(np.concatenate(values) for values in zip(*found, strict=True)))
+        # The row of the lattice below the last pixels belongs to the last strip.
+        strip = np.zeros((1 + bottom - top + (bottom == height), width + 2), labels.dtype)
+        strip[0] = above
+        strip[1 : 1 + bottom - top, 1:-1] = np.asarray(labels[top:bottom])
+        above = strip[-1].copy()
+        yield top, strip
+
+
+def _cut(corners: Corners) -> Iterator[Corners]:
+    """Yield corners cut between rows into parts of about ``BAND_CORNERS``."""
+    if len(corners.x) <= BAND_CORNERS:
+        yield corners
+        return
+    order = np.argsort(corners.y, kind="stable")
+    y = corners.y[order]
+    start = 0
+    while start < len(y):
+        stop = start + BAND_CORNERS
+        if stop < len(y):
+            stop = int(np.searchsorted(y, y[stop]))
+        if stop == start:  # one row alone has more
+            stop = int(np.searchsorted(y, y[start], side="right"))
+        yield Corners._make(values[order[start:stop]] for values in corners)
+        start = stop
+
+
+def _joined(parts: list[Corners]) -> Corners:
+    return Corners(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
 
 def _advance(open_regions: list[Region], corners: Corners, height: int) -> list[Region]:

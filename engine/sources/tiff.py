@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ...tiler.box import Box
 from ...tiler.errors import ImageError, SettingError, first_line
+from ...tiler.turn import Turn
 from ..downsampling import downsampling
 from ..naming import readable
 from .base import ImageFacts, Level
@@ -25,7 +26,7 @@ from .tiff_georeference import pixel_meters, tiff_georeference, tiff_nodata
 from .tiff_pages import PageReader, Place, RawPage, SegmentedPage
 from .tiff_scale import tiff_pixel_size
 from .tiff_series import Layout, alike, chosen_series, layout_of
-from .tiff_views import PalettePage, Turn, TurnedPage, turn_of
+from .tiff_views import PalettePage, TurnedPage, turn_of
 
 CACHE_BYTES = 64 * 1024 * 1024
 """Decoded segments kept per image, unless said otherwise."""

@@ -1,12 +1,12 @@
 """A TIFF page seen through its palette, or turned as its orientation says."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...tiler.box import Box, Interval
+from ...tiler.box import Box
+from ...tiler.turn import Turn
 from .tiff_pages import PageReader, Place
 
 
@@ -38,35 +38,6 @@ class PalettePage:
         out[...] = self._colours[:, samples][indices[..., 0]]
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """How stored pixels become the image: transposed first, then flipped."""
-
-    transpose: bool = False
-    flip_y: bool = False
-    flip_x: bool = False
-
-    @property
-    def is_none(self) -> bool:
-        """Whether the image is as stored."""
-        return not (self.transpose or self.flip_y or self.flip_x)
-
-    def size(self, stored: tuple[int, int]) -> tuple[int, int]:
-        """Return height and width of the image."""
-        return (stored[1], stored[0]) if self.transpose else stored
-
-    def box(self, box: Box, size: tuple[int, int]) -> Box:
-        """Return where a rectangle of the image, ``size`` large, is stored."""
-        y = _flipped(box.y, size[0]) if self.flip_y else box.y
-        x = _flipped(box.x, size[1]) if self.flip_x else box.x
-        return Box(x, y) if self.transpose else Box(y, x)
-
-    def as_stored(self, out: NDArray[Any]) -> NDArray[Any]:
-        """Return a view of ``out``, ``(y, x, sample)``, in stored order."""
-        view = out[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
-        return view.transpose(1, 0, 2) if self.transpose else view
-
-
 _TURNS = {
     2: Turn(flip_x=True),
     3: Turn(flip_y=True, flip_x=True),
@@ -79,7 +50,10 @@ _TURNS = {
 
 
 def turn_of(orientation: Any) -> Turn:
-    """Return the turn for a value of the tag Orientation; none for a value outside 1 to 8."""
+    """Return how stored pixels become the image, for a value of the tag Orientation.
+
+    None for a value outside 1 to 8.
+    """
     return _TURNS.get(orientation, Turn()) if isinstance(orientation, int) else Turn()
 
 
@@ -95,8 +69,5 @@ class TurnedPage:
 
     def read_into(self, out: NDArray[Any], box: Box, samples: tuple[int, ...]) -> None:
         """Write a rectangle's samples into ``out``, ``(y, x, sample)``."""
-        self._page.read_into(self._turn.as_stored(out), self._turn.box(box, self._size), samples)
-
-
-def _flipped(interval: Interval, length: int) -> Interval:
-    return Interval(length - interval.stop, length - interval.start)
+        stored = self._turn.box_before(box, self._size)
+        self._page.read_into(self._turn.undo(out), stored, samples)

@@ -3,7 +3,6 @@
 from importlib.metadata import version
 from typing import Any
 
-from ..downsampling import downsampling
 from ..plan import Plan
 from ..sources.georeference import scaled
 
@@ -40,16 +39,17 @@ def _georeference(plan: Plan) -> dict[str, Any]:
     place = plan.image.georeference
     if place is None:
         return {}
-    height, width = plan.image.levels[0].shape
-    factor = downsampling(height, plan.shape[0]), downsampling(width, plan.shape[1])
-    transform = None if place.transform is None else list(scaled(place.transform, factor))
+    transform = None
+    if place.transform is not None:
+        transform = list(scaled(place.transform, plan.level0_pixels))
     return {"georeference": {"crs": place.crs, "transform": transform}}
 
 
 def _multiscale(plan: Plan, levels: int) -> dict[str, Any]:
-    pixel = plan.image.levels[plan.level].pixel_size
+    pixel = plan.pixel_size
     unit = {"unit": plan.image.unit} if pixel and plan.image.unit else {}
-    size_y, size_x = pixel or (1.0, 1.0)
+    # Without a length, a unit is a pixel of the image.
+    size_y, size_x = pixel or (plan.grid.scale.down / plan.grid.scale.up,) * 2
     datasets = []
     for level in range(levels):
         factor = 1 << level

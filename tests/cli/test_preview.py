@@ -122,13 +122,6 @@ def test_pixels_without_data_are_black_and_do_not_count() -> None:
     assert (shrunk_image(open_source(empty), (9, 9)) == 0).all()
 
 
-def test_labels_beyond_the_classes_are_not_tinted() -> None:
-    image = np.full((1, 3, 3), 100, np.uint8)
-    found = overlay(image, np.array([[0, 1, 255]], np.uint8), 2)
-    assert (found[0, [0, 2]] == 100).all()
-    assert (found[0, 1] != 100).any()
-
-
 def test_channels_are_colours_where_there_are_three_else_grey() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (8, 9, 4), np.uint8)
     assert (shrunk_image(open_source(pixels), (8, 9)) == pixels[..., :3]).all()
@@ -172,6 +165,29 @@ def test_labels_keep_their_place_when_shrunk() -> None:
 def test_each_class_has_a_colour_of_its_own_up_to_seven() -> None:
     assert len({tuple(colour) for colour in class_colours(8).tolist()}) == 8
     labels = np.arange(20, dtype=np.uint8)[None]
-    picture = overlay(np.zeros((1, 20, 3), np.uint8), labels, 20)
+    picture = overlay(np.zeros((1, 20, 3), np.uint8), labels, class_colours(20))
     assert (picture[0, 0] == 0).all()
     assert picture[0, 1:].any(axis=1).all()
+
+
+@pytest.mark.parametrize(("dtype", "not_computed"), [("uint8", 255), ("uint16", 65535)])
+def test_what_was_not_computed_is_not_tinted(dtype: str, not_computed: int) -> None:
+    labels = np.array([[0, 1, not_computed]], dtype)
+    image = np.full((1, 3, 3), 100, np.uint8)
+    picture = overlay(image, labels, class_colours(2))
+    assert (picture == 100).all(axis=2).tolist() == [[True, False, True]]
+
+
+def test_a_mask_coarser_than_the_picture_is_repeated() -> None:
+    group = zarr.open_group(zarr.storage.MemoryStore(), mode="w")
+    labels = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    group.create_array("0", data=labels)
+    group.create_array("1", data=labels[:2, :2])
+    assert (shrunk_mask(group, (6, 8)) == labels.repeat(2, axis=0).repeat(2, axis=1)).all()
+
+
+def test_a_mask_finer_than_the_picture_is_thinned() -> None:
+    group = zarr.open_group(zarr.storage.MemoryStore(), mode="w")
+    labels = np.arange(12, dtype=np.uint8).reshape(3, 4).repeat(2, axis=0).repeat(2, axis=1)
+    group.create_array("0", data=labels)
+    assert (shrunk_mask(group, (3, 4)) == labels[::2, ::2]).all()

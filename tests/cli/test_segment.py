@@ -193,15 +193,74 @@ class TestSeveralImages:
         assert done.code == 2
         assert_one_error(done.err, "--out one.zarr is a mask")
 
-    def test_preview_and_report_are_for_one_image(
+    def test_an_ending_writes_a_file_beside_each_mask(
         self, run: Run, image: Write, bright: Path
     ) -> None:
         image("a.tif")
+        image("b.1.tif", np.full((30, 50), 200, np.uint8))
+        done = run(
+            *("a.tif", "b.1.tif", "--model", bright, "--out", "masks", "--report", ".json"),
+            *("--also", ".ome.tif", "--also", "tif", "--also", "GeoJSON", "--preview", "png"),
+        )
+        assert done.code == 0
+        for name, shape in (("a.bright", (40, 60)), ("b.1.bright", (30, 50))):
+            mask = labels(f"masks/{name}.zarr")
+            for ending in ("ome.tif", "tif"):
+                np.testing.assert_array_equal(tifffile.imread(f"masks/{name}.{ending}"), mask)
+                assert mask.shape == shape
+                assert str(Path("masks", f"{name}.{ending}")) in done.out
+            assert json.loads(Path(f"masks/{name}.json").read_text())["shape"] == list(shape)
+            found = json.loads(Path(f"masks/{name}.geojson").read_text())["features"]
+            assert found[0]["properties"]["classification"]["color"] == [240, 228, 66]
+            assert Path(f"masks/{name}.png").is_file()
+        assert len(list(Path("masks").iterdir())) == 2 * 6
+
+    @pytest.mark.parametrize(
+        "option",
+        [["--preview", "p.png"], ["--report", "r.json"], ["--also", "m.ome.tif"]],
+    )
+    def test_one_file_for_several_images_is_refused_with_the_ending_that_works(
+        self, run: Run, image: Write, bright: Path, option: list[str]
+    ) -> None:
+        image("a.tif")
         image("b.tif")
-        for option in (["--preview", "p.png"], ["--report", "r.json"]):
-            done = run("a.tif", "b.tif", "--model", bright, *option)
-            assert done.code == 2
-            assert_one_error(done.err, "for one image")
+        done = run("a.tif", "b.tif", "--model", bright, *option)
+        assert done.code == 2
+        ending = option[1][option[1].index(".") :]
+        assert_one_error(done.err, "one file for 2 images", f"use {option[0]} {ending} for one")
+        assert not list(Path().glob("*.zarr"))
+
+    def test_a_file_beside_a_mask_never_overwrites_one_of_the_images(
+        self, run: Run, image: Write, bright: Path
+    ) -> None:
+        image("a.tif")
+        other = image("a.bright.tif").read_bytes()
+        done = run("a.tif", "a.bright.tif", "--model", bright, "--also", "tif")
+        assert done.code == 2
+        assert_one_error(done.err, "--also tif would overwrite a.bright.tif")
+        assert Path("a.bright.tif").read_bytes() == other
+
+    def test_an_error_is_told_once_and_named_at_the_end(
+        self, run: Run, image: Write, bright: Path
+    ) -> None:
+        image("a.tif")
+        Path("b.tif").write_bytes(b"II*\0 this is no image")
+        done = run("a.tif", "b.tif", "--model", bright, "--quiet")
+        first, last = done.err.splitlines()
+        assert first.startswith("error: b.tif")
+        assert last == "error: 1 of 2 images failed: b.tif"
+
+    def test_an_unfinished_mask_is_told(self, run: Run, image: Write, never_a_number: Path) -> None:
+        image("a.tif", np.full((30, 50), 200, np.uint8))
+        image("b.tif", np.zeros((30, 50), np.uint8))
+        Path("c.tif").write_text("not pixels")
+        done = run("a.tif", "b.tif", "c.tif", "--model", never_a_number)
+        assert done.code == 1
+        (line,) = (line for line in done.err.splitlines() if "unfinished" in line)
+        assert line.startswith("note: b.nan.zarr is unfinished")
+        assert "the same command continues" in line
+        again = run("b.tif", "--model", never_a_number, "--overwrite")
+        assert "the same command without --overwrite continues" in again.err
 
     def test_a_missing_network_is_told_once(self, run: Run, image: Write) -> None:
         image("a.tif")

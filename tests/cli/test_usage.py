@@ -21,7 +21,11 @@ def assert_one_error(err: str, *parts: str) -> None:
         (["slide.tif", "--model", "m.onnx", "--modle", "x"], ["--modle", "--model"]),
         (["--model", "m.onnx"], ["an image is missing", "tile-infer slide.tif"]),
         (["plan", "--model", "m.onnx"], ["IMAGE is missing"]),
-        (["plan", "a.tif", "b.tif", "--model", "m.onnx"], ["b.tif"]),
+        (
+            ["plan", "a.tif", "b.tif", "c.tif", "--model", "m.onnx"],
+            ["tile-infer plan takes one image, so b.tif, c.tif cannot follow", "run it for each"],
+        ),
+        (["inspect", "a.onnx", "b.onnx"], ["tile-infer inspect takes one model, so b.onnx"]),
         (["inspect"], ["MODEL is missing"]),
         (["inspect", "m.onnx", "--channels", "0"], ["--channels 0", "use 1 or more"]),
     ],
@@ -52,6 +56,10 @@ def test_wrong_usage_is_told_in_one_line_and_exits_2(
         (["--blend", "hann", "--halo", "8"], ["contradict"]),
         (["--preview", "p.jpg"], ["--preview p.jpg", ".png"]),
         (["--report", "nowhere/r.json"], ["--report nowhere/r.json", "does not exist"]),
+        (["--also", "mask.xyz"], ["--also mask.xyz", ".ome.tif or", ".geojson"]),
+        (["--also", "folder/tif"], ["--also folder/tif", "not known"]),
+        (["--also", "missing.tif"], ["--also missing.tif would overwrite missing.tif"]),
+        (["--out", "missing.zarr", "--also", "tif"], ["--also tif would overwrite missing.tif"]),
     ],
 )
 def test_a_wrong_option_is_told_before_anything_is_opened(

@@ -29,6 +29,7 @@ from tile_infer.engine.sources import open_source
 from tile_infer.engine.statistics import mean_and_deviation, percentiles, sampled_range
 from tile_infer.tiler.box import Box
 from tile_infer.tiler.errors import NumericError
+from tile_infer.tiler.scale import Scale
 
 from .geotiffs import write_geotiff
 
@@ -100,21 +101,22 @@ def test_pixels_that_may_not_be_changed_are_copied() -> None:
 
 @given(
     size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
-    scales=st.tuples(*[st.sampled_from(["1", "2", "3", "1/2", "1/3", "1/4", "3/2"])] * 2),
+    scale=st.sampled_from([Scale(), Scale(2), Scale(3), Scale(1, 2), Scale(1, 3), Scale(1, 4)]),
     data=st.data(),
 )
 def test_a_pixel_of_the_mask_is_empty_where_all_that_it_covers_is(
-    size: tuple[int, int], scales: tuple[str, str], data: st.DataObject
+    size: tuple[int, int], scale: Scale, data: st.DataObject
 ) -> None:
-    scale = (Fraction(scales[0]), Fraction(scales[1]))
     image = np.random.default_rng(data.draw(st.integers(0, 99))).random(size) < 0.8
-    whole = tuple(
-        -(-length * s.numerator // s.denominator) for length, s in zip(size, scale, strict=True)
-    )
+    whole = scale.mask_px(size[0]), scale.mask_px(size[1])
     expected = np.zeros(whole, np.bool_)
+    ratio = Fraction(scale.up, scale.down)
     covered = [
-        [[n for n in range(length) if n < (i + 1) / s and n + 1 > i / s] for i in range(count)]
-        for count, s, length in zip(whole, scale, size, strict=True)
+        [
+            [n for n in range(length) if n * ratio < i + 1 and (n + 1) * ratio > i]
+            for i in range(count)
+        ]
+        for count, length in zip(whole, size, strict=True)
     ]
     for y, x in np.ndindex(expected.shape):
         rows, columns = covered[0][y], covered[1][x]
@@ -123,9 +125,7 @@ def test_a_pixel_of_the_mask_is_empty_where_all_that_it_covers_is(
     y1, x1 = (data.draw(st.integers(a + 1, b)) for a, b in zip((y0, x0), whole, strict=True))
     box = Box.of(y0, y1, x0, x1)
     # What is read begins somewhere before, and ends somewhere after, what the box covers.
-    top, left = (
-        data.draw(st.integers(0, int(a / s))) for a, s in zip((y0, x0), scale, strict=True)
-    )
+    top, left = (data.draw(st.integers(0, int(start / ratio))) for start in (y0, x0))
     region = Box.of(top, size[0], left, size[1])
     found = empty_of_mask(image[top:, left:], region, box, scale)
     wanted = expected[y0:y1, x0:x1]
@@ -176,6 +176,23 @@ def test_the_mask_is_that_of_the_filled_image_without_its_holes(
     assert np.isnan(scores[:, empty]).all()
     np.testing.assert_allclose(scores[:, ~empty], wanted[:, ~empty], atol=1e-3)
     assert found.report["nodata"]["pixels"] == int(empty.sum())
+
+
+@pytest.mark.parametrize("up", [True, False])
+def test_a_mask_of_another_resolution_is_left_out_where_all_it_covers_is(up: bool) -> None:
+    torch.manual_seed(3)
+    resize = nn.Upsample(scale_factor=2) if up else nn.AvgPool2d(2)
+    module = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), resize)
+    image = textured(61, 90, dtype="float32")
+    image[11:30, 15:40] = image[60, 80:] = NAN
+    labels = np.asarray(predict_large(image, module, workers=1))
+    empty = np.isnan(image)
+    if up:
+        expected = empty.repeat(2, 0).repeat(2, 1)
+    else:  # the last row covers one row of the image
+        padded = np.pad(empty, ((0, 1), (0, 0)), mode="edge")
+        expected = padded.reshape(31, 2, 45, 2).all(axis=(1, 3))
+    np.testing.assert_array_equal(labels == 255, expected)
 
 
 def test_without_the_rule_the_holes_reach_their_neighbours() -> None:

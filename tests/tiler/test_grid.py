@@ -1,5 +1,7 @@
 """Grids: every pixel in one core, every tile at one phase, every block in whole chunks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from tile_infer.tiler.box import Box, Interval
 from tile_infer.tiler.errors import SettingError
 from tile_infer.tiler.geometry import AxisGeometry
 from tile_infer.tiler.grid import Grid
+from tile_infer.tiler.scale import Scale
 
 PAPER = AxisGeometry(size=204, step=16, period=16, margin_before=92, margin_after=92)
 PAPER_572 = AxisGeometry(size=572, step=0, period=16, margin_before=92, margin_after=92)
@@ -149,6 +152,28 @@ def test_blocks_of_broken_chunks_are_refused() -> None:
 
 @pytest.mark.parametrize("values", [{"size": 0}, {"period": 0}, {"margin_before": -1}])
 def test_impossible_geometry_is_refused(values: dict[str, int]) -> None:
-    usual = {"size": 572, "step": 0, "period": 16, "margin_before": 92, "margin_after": 92}
+    usual = AxisGeometry(572, 0, 16, 92, 92)
     with pytest.raises(SettingError):
-        AxisGeometry(**{**usual, **values})
+        replace(usual, **values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("scale", [Scale(2), Scale(3), Scale(1, 2), Scale(1, 8)], ids=str)
+@pytest.mark.parametrize("length", [1, 37, 1000, 2049])
+def test_windows_of_a_scaled_mask_meet_without_overlap_at_one_phase(
+    scale: Scale, length: int
+) -> None:
+    period = 4 * scale.down
+    axis = AxisGeometry(64 * scale.down, period, period, 1, 2, 5, 3, scale)
+    grid = exact_grid(length, axis, core_limit=300)
+    covered = [
+        px
+        for block in range(grid.blocks)
+        for tile in grid.tiles_over(grid.block_span(block))
+        for window in [grid.window_span(tile).clip(0, grid.mask_length)]
+        for px in range(window.start, window.stop)
+    ]
+    assert covered == list(range(scale.mask_px(length)))
+    starts = {grid.tile_span(tile).start % period for tile in range(5)}
+    assert len(starts) == 1
+    assert axis.crop(grid.lead) >= axis.halo_before
+    assert axis.crop(grid.lead) + grid.window + axis.halo_after <= axis.output(grid.tile)

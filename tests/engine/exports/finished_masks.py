@@ -21,6 +21,7 @@ from tile_infer.engine.stitcher.metadata import group_attributes
 from tile_infer.engine.stitcher.pyramid import build_level, level_shapes
 from tile_infer.tiler.axis import AxisGrid
 from tile_infer.tiler.grid import Grid
+from tile_infer.tiler.scale import Scale
 
 Labels = NDArray[np.generic]
 Ring = list[tuple[float, float]]
@@ -41,7 +42,11 @@ def finished(
     image_levels = image_levels or (Level((labels.shape[0], labels.shape[1])),)
     classes = 3 if names is None else len(names)
     dtype = labels.dtype.name
-    grid = Grid(*(AxisGrid(n, chunk + 2, 1, chunk, chunk, chunk, chunk) for n in labels.shape))
+    lengths = image_levels[-1].shape
+    scale = _scale(lengths[0], labels.shape[0])
+    tile = scale.image_px(chunk) + 2
+    grid = Grid(*(AxisGrid(n, tile, 1, chunk, chunk, chunk, chunk, scale) for n in lengths))
+    assert grid.shape == labels.shape
     plan = replace(
         PLAN,
         grid=grid,
@@ -67,6 +72,12 @@ def finished(
     for finer, coarser in pairwise(levels):
         build_level(finer, coarser)
     return Prediction(levels[0], group, plan, {})
+
+
+def _scale(image_px: int, mask_px: int) -> Scale:
+    if mask_px >= image_px:
+        return Scale(up=mask_px // image_px)
+    return Scale(down=round(image_px / mask_px))
 
 
 def read_features(path: Path) -> list[dict[str, Any]]:

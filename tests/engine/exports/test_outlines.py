@@ -74,11 +74,19 @@ def test_outlines_cross_chunk_borders(name: str, chunks: tuple[int, int]) -> Non
 
 
 @settings(deadline=None)
-@given(LABELS, st.tuples(st.integers(1, 15), st.integers(1, 15)), st.integers(1, 100))
+@given(
+    LABELS,
+    st.tuples(st.integers(1, 15), st.integers(1, 15)),
+    st.tuples(st.integers(1, 100), st.integers(1, 100), st.integers(1, 100)),
+)
 def test_any_labels_in_any_chunks_and_bands(
-    labels: NDArray[np.uint8], chunks: tuple[int, int], band_px: int
+    labels: NDArray[np.uint8], chunks: tuple[int, int], sizes: tuple[int, int, int]
 ) -> None:
-    check(labels, list(trace(stored(labels, chunks), (0, 255), band_px)))
+    strip_px, piece_px, band_corners = sizes
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outlines, "PIECE_PX", piece_px)
+        patch.setattr(outlines, "BAND_CORNERS", band_corners)
+        check(labels, list(trace(stored(labels, chunks), (0, 255), strip_px)))
 
 
 def test_a_wrong_outline_is_noticed() -> None:
@@ -126,6 +134,34 @@ def test_no_more_than_a_chunk_row_is_read_ahead(monkeypatch: pytest.MonkeyPatch)
     assert max(bands) == 40, "four corners for each of ten regions"
     assert min(given_back) >= 9
     bands.clear()
-    assert len(list(trace(stored(labels, (20, 4)), (0,), band_px=40))) == 200
+    assert len(list(trace(stored(labels, (20, 4)), (0,), strip_px=40))) == 200
     assert len(bands) == 80
     assert max(bands) <= 12
+
+
+def test_a_band_has_no_more_corners_than_allowed_unless_one_row_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bands: list[tuple[int, int]] = []
+    advance = outlines._advance
+
+    def counted(open_regions: Any, corners: Any, height: int) -> list[Region]:
+        bands.append((len(corners.x), len(set(corners.y.tolist()))))
+        return advance(open_regions, corners, height)
+
+    labels = np.random.default_rng(0).integers(0, 3, (90, 40)).astype(np.uint8)
+    array = stored(labels, (90, 40))
+    monkeypatch.setattr(outlines, "_advance", counted)
+    whole = list(trace(array, (0,)))
+    ((corners, rows),) = bands
+    assert rows == 91
+    monkeypatch.setattr(outlines, "BAND_CORNERS", 500)
+    bands.clear()
+    assert len(list(trace(array, (0,)))) == len(whole)
+    assert sum(count for count, _ in bands) == corners
+    assert max(count for count, _ in bands) <= 500
+    assert len(bands) <= 2 * corners / 500
+    monkeypatch.setattr(outlines, "BAND_CORNERS", 50)
+    bands.clear()
+    assert len(list(trace(array, (0,)))) == len(whole)
+    assert {rows for _, rows in bands} == {1}
