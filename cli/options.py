@@ -121,7 +121,9 @@ def _typed(parse: Callable[[str], Any], metavar: str, group: Group) -> Parameter
     def convert(_: Any, tokens: Sequence[Token]) -> Any:
         return parse(tokens[0].value)
 
-    return Parameter(converter=convert, n_tokens=1, metavar=metavar, group=group)
+    return Parameter(
+        converter=convert, n_tokens=1, metavar=metavar, group=group, show_choices=False
+    )
 
 
 @Parameter(name="*")
