@@ -9,6 +9,7 @@ from cyclopts import Group, Parameter, Token
 
 from ..engine.backends.device import DEVICE_NAME
 from ..engine.settings import Settings
+from ..engine.sources.lengths import micrometers_per
 
 T = TypeVar("T")
 
@@ -68,6 +69,36 @@ def numbers_of(text: str) -> tuple[float, ...]:
     return _list_of(text, float, "0.5,0.5,0.5")
 
 
+def micrometers_of(text: str) -> float:
+    """Return the size of a pixel in micrometers: ``0.5``, ``0.5um``, ``30cm`` or ``0.3 m``.
+
+    Raises:
+        ValueError: It is none.
+
+    >>> micrometers_of("30cm")
+    300000.0
+    """
+    found = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([^\W\d_]*)", text.strip())
+    unit = micrometers_per(found[2] or "um") if found else None
+    if not found or unit is None:
+        raise ValueError(
+            f"{text!r} is no size of a pixel; write micrometers like 0.5, or a length like 30cm"
+        )
+    return float(found[1]) * unit
+
+
+def nodata_of(text: str) -> float | Literal["none"]:
+    """Return a pixel's value, or ``none``.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    try:
+        return "none" if text == "none" else float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no value of a pixel; write a number, or none") from None
+
+
 def device_of(text: str) -> str:
     """Return the name of a device.
 
@@ -90,7 +121,9 @@ def _typed(parse: Callable[[str], Any], metavar: str, group: Group) -> Parameter
     def convert(_: Any, tokens: Sequence[Token]) -> Any:
         return parse(tokens[0].value)
 
-    return Parameter(converter=convert, n_tokens=1, metavar=metavar, group=group)
+    return Parameter(
+        converter=convert, n_tokens=1, metavar=metavar, group=group, show_choices=False
+    )
 
 
 @Parameter(name="*")
@@ -110,9 +143,19 @@ class Options:
     t: Annotated[int | None, Parameter(name="--t", metavar="N", group=IMAGE)] = None
     """Index along the axis named t."""
     level: Annotated[int | None, Parameter(metavar="N", group=IMAGE)] = None
-    """Resolution of a pyramidal image to work on, 0 being the full one [default: 0]."""
+    """Resolution of a pyramidal image to work on, 0 being the full one [default: the one with the
+    pixels that the model was trained on, if it says; else 0]."""
+    mpp: Annotated[float | None, _typed(micrometers_of, "X", IMAGE)] = None
+    """Micrometers per pixel, or a length such as 30cm: work on the resolution whose pixels are
+    within 10 % of that."""
+    mpp_image: Annotated[float | None, _typed(micrometers_of, "X", IMAGE)] = None
+    """Micrometers per pixel (or a length) of the full resolution, instead of what the image
+    says."""
     channels: Annotated[tuple[int, ...] | None, _typed(integers_of, "N,N,...", IMAGE)] = None
     """Channels of the image to give to the network, in this order [default: all]."""
+    nodata: Annotated[float | Literal["none"] | None, _typed(nodata_of, "X", IMAGE)] = None
+    """Value of the pixels that hold no data and are left out; none if only NaN does [default: what
+    the image says]."""
     normalize: Annotated[
         Literal["auto", "none", "unit", "zscore", "percentile", "imagenet"] | None,
         Parameter(group=IMAGE),

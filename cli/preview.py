@@ -8,6 +8,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from ..engine.nodata import missing
 from ..engine.sources import Source
 from ..engine.sources.base import Level
 from ..tiler.box import Box
@@ -21,7 +22,11 @@ _READ_PX = 1024
 
 
 def preview(
-    source: Source, group: zarr.Group, colours: NDArray[np.uint8], level: int
+    source: Source,
+    group: zarr.Group,
+    colours: NDArray[np.uint8],
+    level: int,
+    nodata: float | None = None,
 ) -> NDArray[np.uint8]:
     """Return image and mask overlaid, ``(y, x, 3)``, at most ``LIMIT_PX`` long.
 
@@ -30,9 +35,10 @@ def preview(
         group: The mask's group, as of a prediction.
         colours: Colour ``(class, 3)`` of each label.
         level: Resolution of the image that was segmented.
+        nodata: Value of the pixels that hold no data; they are black.
     """
     shape = preview_shape(source.facts.levels[level].shape)
-    return overlay(shrunk_image(source, shape), shrunk_mask(group, shape), colours)
+    return overlay(shrunk_image(source, shape, nodata), shrunk_mask(group, shape), colours)
 
 
 def preview_shape(shape: tuple[int, int]) -> tuple[int, int]:
@@ -61,33 +67,53 @@ def overlay(
     return np.where(tinted[..., None], np.rint(mixed).astype(np.uint8), image)
 
 
-def shrunk_image(source: Source, shape: tuple[int, int]) -> NDArray[np.uint8]:
+def shrunk_image(
+    source: Source, shape: tuple[int, int], nodata: float | None = None
+) -> NDArray[np.uint8]:
     """Return the image as colours ``(y, x, 3)`` of the given size, each pixel the mean of its area.
 
+    NaN and ``nodata`` are left out of the mean; an area without any data is black.
     It is read from the coarsest resolution that is not smaller, every pixel once.
     """
     number, level = _level_for(source.facts.levels, shape)
     channels = (0, 1, 2) if source.facts.channels >= 3 else (0,)
-    total = np.zeros((*shape, len(channels)), np.float32)
+    total, lost = (np.zeros((*shape, len(channels)), np.float32) for _ in range(2))
     for box in _boxes(level):
-        pixels = np.nan_to_num(
-            source.read(number, box, channels).astype(np.float32), posinf=0, neginf=0
-        )
+        stored = source.read(number, box, channels)
+        gone = missing(stored, nodata)
+        pixels = np.nan_to_num(stored.astype(np.float32), posinf=0, neginf=0)
         (first_y, starts_y), (first_x, starts_x) = (
             _bins(side.start, side.stop, long, short)
             for side, long, short in zip(box, level.shape, shape, strict=True)
         )
-        sums = np.add.reduceat(np.add.reduceat(pixels, starts_y, axis=0), starts_x, axis=1)
-        total[first_y : first_y + len(starts_y), first_x : first_x + len(starts_x)] += sums
+        place = (
+            slice(first_y, first_y + len(starts_y)),
+            slice(first_x, first_x + len(starts_x)),
+        )
+        if gone is not None:
+            pixels[gone] = 0
+            lost[place] += _sums(gone.astype(np.float32), starts_y, starts_x)
+        total[place] += _sums(pixels, starts_y, starts_x)
     rows, columns = (
         np.diff(_edges(long, short)) for long, short in zip(level.shape, shape, strict=True)
     )
-    mean = total / (rows[:, None, None] * columns[None, :, None])
-    if source.facts.dtype != "uint8":
-        low, high = np.percentile(mean, (1, 99))
-        mean = (mean - low) * (255 / max(high - low, 1e-12))
+    count = rows[:, None, None] * columns[None, :, None] - lost
+    mean = total / np.maximum(count, 1)
+    if source.facts.dtype != "uint8" and count.any():
+        low, high = np.percentile(mean[count > 0], (1, 99))
+        mean = np.where(count > 0, (mean - low) * (255 / max(high - low, 1e-12)), 0)
     colours = np.rint(mean.clip(0, 255)).astype(np.uint8)
     return np.broadcast_to(colours, (*shape, 3)).copy()
+
+
+def _sums(
+    pixels: NDArray[np.float32], starts_y: NDArray[np.int64], starts_x: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Return the sum over each area, which begins at these rows and columns."""
+    sums: NDArray[np.float32] = np.add.reduceat(
+        np.add.reduceat(pixels, starts_y, axis=0), starts_x, axis=1
+    )
+    return sums
 
 
 def shrunk_mask(group: zarr.Group, shape: tuple[int, int]) -> NDArray[np.generic]:

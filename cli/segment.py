@@ -56,8 +56,8 @@ def segment(
             each mask.
         report: Figures of the run as JSON: a file, or .json for one beside each mask.
         also: The mask in another format as well, a file or an ending for one beside each mask:
-            .ome.tif (pyramidal OME-TIFF), .tif (tiled, with overviews) or .geojson (polygons for
-            QuPath); may be given several times.
+            .ome.tif (pyramidal OME-TIFF), .tif (tiled, with overviews and the image's georeference)
+            or .geojson (polygons for QuPath); may be given several times.
         options: How to do it.
         terminal: Where to print.
     """
@@ -149,7 +149,8 @@ def _write_companions(
             case ".png":
                 with closing(open_source(image, **settings.of_image())) as source:
                     colours = mask_colours(done.plan)
-                    picture = draw_preview(source, done.group, colours, done.plan.level)
+                    plan = done.plan
+                    picture = draw_preview(source, done.group, colours, plan.level, plan.nodata)
                 write_png(path, picture)
             case _:
                 export(done, path, ExportOptions(colours=mask_colours(done.plan)))

@@ -58,6 +58,9 @@ def _shares(report: dict[str, Any]) -> list[tuple[str, str]]:
         if entry["area"] is not None:
             text += f"  {area_text(entry['area'], unit)}"
         shares.append((entry["name"], text))
+    if report["nodata"]["pixels"]:
+        share = 100 * report["nodata"]["share"]
+        shares.append(("nodata", f"{share:.2f} % of the image; the classes are shares of the rest"))
     return shares
 
 
@@ -88,6 +91,7 @@ def plan_lines(plan: Plan) -> list[str]:
         "level": f"{plan.level} of {len(plan.image.levels)}"
         + (f", {_size(pixel.pixel_size)} {plan.image.unit or ''}/px" if pixel.pixel_size else ""),
         "channels": ", ".join(map(str, plan.channels)),
+        **({} if plan.nodata is None else {"nodata": f"{plan.nodata:g}"}),
         "network": f"{plan.network.name}, {plan.network.backend} on {plan.execution.device}, "
         f"{plan.execution.precision}",
         "mask": "exact" if plan.exact else "blended" if plan.blend else "not certified",

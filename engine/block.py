@@ -20,6 +20,7 @@ from ..tiler.mirror import extend
 from ..tiler.window import partition_of_unity
 from .backends.base import Output, Runner
 from .decision import decide
+from .nodata import Missing, empty_of_mask, fill_missing, leave_out
 from .plan import Plan
 from .sources import Source
 from .stitcher.mask import Mask
@@ -62,7 +63,7 @@ def infer_block(worker: Worker, block: int) -> Record:
     box = plan.grid.block_box(block)
     where = f"block {block} (pixels {box.y.start}:{box.y.stop}, {box.x.start}:{box.x.stop})"
     try:
-        pixels = _read(worker, box)
+        pixels, empty = _read(worker, box)
     except ImageError as error:  # names file and pixels already
         raise ImageError(f"{error} (reading {where})") from error
     except Exception as error:
@@ -74,7 +75,8 @@ def infer_block(worker: Worker, block: int) -> Record:
         raise
     except Exception as error:
         raise ModelError(f"running {plan.network.name}, {where}: {_cause(error)}") from error
-    record = Record.of(block, labels, len(plan.class_names), plan.recipe.not_computed)
+    filled = leave_out(empty, labels, scores, plan.recipe)
+    record = Record.of(block, labels, len(plan.class_names), plan.recipe.not_computed, filled)
     if record.not_computed:
         raise NumericError(
             f"{plan.network.name} returned NaN or infinity for {record.not_computed} pixels of "
@@ -91,12 +93,17 @@ def _cause(error: Exception) -> str:
     return error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
 
 
-def _read(worker: Worker, box: Box) -> NDArray[np.generic]:
-    """Return what the block's tiles are fed, mirrored beyond the image: ``(y, x, channel)``."""
+def _read(worker: Worker, box: Box) -> tuple[NDArray[np.generic], Missing | None]:
+    """Return what the block's tiles are fed, mirrored beyond the image: ``(y, x, channel)``.
+
+    Besides, which of the block's pixels, ``(y, x)``, lie where the image has no data.
+    """
     plan = worker.plan
     region = plan.grid.region(box)
     pixels = worker.source.read(plan.level, region, plan.channels)
-    return extend(pixels, region, plan.grid.input_box(box), plan.grid.image_shape)
+    pixels, empty = fill_missing(pixels, plan.nodata, plan.recipe)
+    pixels = extend(pixels, region, plan.grid.input_box(box), plan.grid.image_shape)
+    return pixels, empty_of_mask(empty, region, box, plan.grid.scale)
 
 
 def _infer(

@@ -51,13 +51,20 @@ def full_scale(dtype: str) -> float:
 
 
 def resolve_normalization(
-    settings: Settings, network: NetworkFacts, source: Source, level: int, channels: tuple[int, ...]
+    settings: Settings,
+    network: NetworkFacts,
+    source: Source,
+    level: int,
+    channels: tuple[int, ...],
+    nodata: float | None = None,
 ) -> Normalization:
     """Decide how pixels are normalised, reading the image's statistics where that needs them.
 
+    Values without data, i.e. NaN and ``nodata``, do not count.
+
     Raises:
         SettingError: Constants do not fit the number of channels, or the mode is unknown.
-        ImageError: Statistics of an image that holds NaN or infinity.
+        ImageError: Statistics of an image that holds infinity.
     """
     dtype, count = source.facts.dtype, len(channels)
     full = full_scale(dtype)
@@ -68,7 +75,7 @@ def resolve_normalization(
         if network.preprocessing is not None:
             who = network.says("preprocessing")
             offset, scale, what = preprocessing_constants(
-                network.preprocessing, source, level, channels, who
+                network.preprocessing, source, level, channels, who, nodata
             )
             clip = network.preprocessing.clip
             return Normalization("described", offset, scale, f"{what} ({who})", clip=clip)
@@ -83,7 +90,7 @@ def resolve_normalization(
     if assumed:
         mode = "none" if full == 1 else "unit"
         who = "assumed; say normalize otherwise"
-    warning = _strange_range(source, level, channels, full) if assumed else None
+    warning = _strange_range(source, level, channels, full, nodata) if assumed else None
     if mode == "none":
         note = f"pixels as they are ({who})"
         return Normalization("none", (0.0,) * count, (1.0,) * count, note, warning)
@@ -95,11 +102,11 @@ def resolve_normalization(
             "imagenet", IMAGENET_MEAN, IMAGENET_STD, full, count, f"ImageNet's mean and std ({who})"
         )
     if mode == "zscore":
-        mean, std = mean_and_deviation(source, level, channels)
+        mean, std = mean_and_deviation(source, level, channels, nodata)
         scale = tuple(1 / value if value > 0 else 1.0 for value in std)
         return Normalization("zscore", mean, scale, f"mean 0, deviation 1 over the image ({who})")
     if mode == "percentile":
-        low, high = percentiles(source, level, channels, limits)
+        low, high = percentiles(source, level, channels, limits, nodata)
         scales = tuple(1 / (h - lo) if h > lo else 1.0 for lo, h in zip(low, high, strict=True))
         note = f"percentiles {limits[0]:g} and {limits[1]:g} to 0 and 1 ({who})"
         return Normalization("percentile", low, scales, note)
@@ -109,14 +116,19 @@ def resolve_normalization(
 
 
 def largest_input(
-    source: Source, level: int, channels: tuple[int, ...], normalization: Normalization
+    source: Source,
+    level: int,
+    channels: tuple[int, ...],
+    normalization: Normalization,
+    nodata: float | None = None,
 ) -> float:
     """Return the largest number, whatever its sign, that the network may be given."""
     kind = np.dtype(source.facts.dtype)
     if kind.kind in "iu":
         extremes = (float(np.iinfo(kind).min), float(np.iinfo(kind).max))
     else:
-        extremes = (0.0, 1.0) if kind.kind == "b" else sampled_range(source, level, channels)
+        sampled = kind.kind != "b"
+        extremes = sampled_range(source, level, channels, nodata) if sampled else (0.0, 1.0)
     values = [
         (extreme - offset) * scale
         for extreme in extremes
@@ -176,13 +188,13 @@ def _constants(
 
 
 def _strange_range(
-    source: Source, level: int, channels: tuple[int, ...], full: float
+    source: Source, level: int, channels: tuple[int, ...], full: float, nodata: float | None
 ) -> str | None:
     """Return a warning where an assumed scale leaves the network almost black, or glaring."""
     dtype = source.facts.dtype
     if dtype in ("bool", "uint8", "int8"):
         return None
-    low, high = sampled_range(source, level, channels)
+    low, high = sampled_range(source, level, channels, nodata)
     if full > 1 and high < full / 4:
         what = f"was divided by {full:g}, but its pixels lie between {low:g} and {high:g}"
         seen = "almost black"

@@ -15,7 +15,7 @@ from .probe import Probe
 from .settings import Settings
 from .sources import ImageFacts
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 """Grows when a stored plan of an older release can no longer be continued."""
 
 
@@ -64,6 +64,8 @@ class Plan:
     """Host memory expected at most."""
     output_bytes: int
     """Size of the output before compression."""
+    nodata: float | None = None
+    """Value of the pixels that hold no data, besides NaN."""
     settings: Settings
     """What was asked for, and what was chosen for the rest."""
     notes: tuple[str, ...] = ()
@@ -151,6 +153,7 @@ class Plan:
             "level": self.level,
             "channels": list(self.channels),
             "normalize": self.normalize,
+            "nodata": self.nodata,
             "device": self.execution.device,
             "precision": self.execution.precision,
             "backend": self.network.backend,

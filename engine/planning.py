@@ -18,10 +18,12 @@ from .backends.base import Activation, Execution, Network, NetworkFacts, Recipe,
 from .backends.device import cpu_cores, resolve_device
 from .contradictions import check_declared
 from .inspection import inspect
+from .nodata import choose_nodata
 from .normalize import Normalization, largest_input, resolve_normalization
 from .plan import Plan
 from .probe import Probe
 from .said import said_notes
+from .scale import choose_level, with_pixel_size
 from .settings import Settings
 from .sizing import choose_batch, fit_memory
 from .sources import Source, open_source
@@ -64,12 +66,14 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
         SettingError: What is asked for does not fit the image, the network or the memory.
         DeviceError: The device cannot be had.
     """
-    level = _choose_level(source, settings)
+    image = with_pixel_size(source.facts, settings.mpp_image)
+    level, level_notes, level_warnings = choose_level(image, network.facts, settings)
     channels = _choose_channels(source, network, settings)
     device = resolve_device(settings.device or "auto")
     kind = device.partition(":")[0]
-    normalization = resolve_normalization(settings, network.facts, source, level, channels)
-    largest = largest_input(source, level, channels, normalization)
+    nodata, nodata_notes = choose_nodata(source.facts, settings.nodata)
+    normalization = resolve_normalization(settings, network.facts, source, level, channels, nodata)
+    largest = largest_input(source, level, channels, normalization, nodata)
     probe = inspect(network, settings, len(channels), largest)
     facts = network.facts  # a module's ending is seen while it is measured
     geometry, notes, warnings = _crop_rules(probe, settings)
@@ -112,7 +116,7 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
     if recipe.activation == "none" and "none" not in (settings.activation, facts.activation):
         notes.append("the network's output lies between 0 and 1: taken for probabilities")
     return Plan(
-        image=source.facts,
+        image=image,
         level=level,
         channels=channels,
         network=facts,
@@ -130,13 +134,15 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
         redundancy=len(turns) * work.redundancy(grid, _lost_px(geometry)),
         memory_bytes=memory_bytes,
         output_bytes=_output_bytes(grid, recipe, settings),
+        nodata=nodata,
         # Whom a run trusts is not handed on with its plan, which somebody else may have written.
         settings=replace(settings, trust_model=None).resolved(
             device=device,
             axes=source.facts.axes,
             precision=execution.precision,
-            level=level,
+            level=None if settings.mpp is not None else level,
             channels=channels,
+            nodata="none" if nodata is None else nodata,
             normalize=None if normalization.mode in _CONSTANTS else normalization.mode,
             activation=recipe.activation,
             threshold=recipe.threshold,
@@ -148,20 +154,9 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
             blend=blend,
             overlap=0.5 if blend else None,
         ),
-        notes=(normalization.note, *notes),
-        warnings=tuple(warnings),
+        notes=(normalization.note, *level_notes, *nodata_notes, *notes),
+        warnings=(*level_warnings, *warnings),
     )
-
-
-def _choose_level(source: Source, settings: Settings) -> int:
-    level = settings.level or 0
-    levels = source.facts.levels
-    if level >= len(levels):
-        sizes = ", ".join(
-            f"{n}: {h} x {w}" for n, (h, w) in enumerate(item.shape for item in levels)
-        )
-        raise SettingError(f"level={level} is not in {source.facts.name}; it has {sizes}")
-    return level
 
 
 def _choose_channels(source: Source, network: Network, settings: Settings) -> tuple[int, ...]:

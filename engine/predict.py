@@ -35,6 +35,7 @@ from .pipeline import Clock, Progress, run_blocks
 from .plan import Plan
 from .planning import make_plan
 from .prediction import Prediction, build_report
+from .scale import choose_level
 from .settings import Settings
 from .sources import Source, open_source
 from .stitcher.mask import Mask
@@ -227,6 +228,10 @@ def _differences(plan: Plan, source: Source, network: Network, settings: Setting
     ]
     if plan.network.head != network.facts.head:
         found.append(f"head: {plan.network.head} then, {network.facts.head} now")
+    if settings.level is not None or settings.mpp is not None:
+        level = choose_level(plan.image, plan.network, settings).level
+        if level != plan.level:
+            found.append(f"level: {plan.level} then, {level} now")
     for name, value in settings.given().items():
         before = getattr(plan.settings, name)
         if name not in _WITHOUT_EFFECT and not _same_setting(name, value, before):
@@ -234,7 +239,7 @@ def _differences(plan: Plan, source: Source, network: Network, settings: Setting
     return found
 
 
-_WITHOUT_EFFECT = {"memory", "device_memory", "head", "trust_model"}
+_WITHOUT_EFFECT = {"memory", "device_memory", "head", "level", "mpp", "trust_model"}
 """Settings of which the plan holds what became of them."""
 
 

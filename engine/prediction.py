@@ -56,8 +56,8 @@ class Prediction:
         """Write the mask for other tools, by the file's ending.
 
         Args:
-            path: ``.ome.tif`` (pyramidal OME-TIFF), ``.tif`` (tiled, with overviews) or
-                ``.geojson`` (polygons in level-0 pixels, for QuPath).
+            path: ``.ome.tif`` (pyramidal OME-TIFF), ``.tif`` (tiled, with overviews and the image's
+                georeference) or ``.geojson`` (polygons in level-0 pixels, for QuPath).
             colours: Red, green and blue, 0 to 255, of the classes: a dict from names, such as
                 ``{"tumour": (200, 30, 0)}``, or one for each label, 0 included. Without them, those
                 in the model's metadata. Only ``.geojson`` holds colours.
@@ -100,8 +100,13 @@ def build_report(
         records: One record for each block.
         seconds: Time this run took.
         blocks_run: Blocks that this run computed; the others were there before.
+
+    Returns:
+        The figures. Shares of classes are of the pixels with data, that of nodata is of all.
     """
+    records = list(records)
     totals = np.array([record.pixels for record in records], np.int64).sum(axis=0).tolist()
+    filled = sum(record.filled for record in records)
     grid = plan.grid
     pixel = plan.pixel_size
     area = pixel[0] * pixel[1] if pixel else None
@@ -122,11 +127,12 @@ def build_report(
                 "label": label,
                 "name": name,
                 "pixels": count,
-                "share": round(count / pixels, 6),
+                "share": round(count / max(1, pixels - filled), 6),
                 "area": None if area is None else count * area,
             }
             for label, (name, count) in enumerate(zip(plan.class_names, totals, strict=True))
         ],
+        "nodata": {"pixels": filled, "share": round(filled / pixels, 6)},
         "area_unit": f"{plan.image.unit} squared" if area and plan.image.unit else None,
         "network": network_summary(plan.network, plan.probe),
         "plan": plan.summary(),

@@ -11,7 +11,12 @@ Constants = tuple[tuple[float, ...], tuple[float, ...], str]
 
 
 def preprocessing_constants(
-    steps: Preprocessing, source: Source, level: int, channels: tuple[int, ...], who: str
+    steps: Preprocessing,
+    source: Source,
+    level: int,
+    channels: tuple[int, ...],
+    who: str,
+    nodata: float | None = None,
 ) -> Constants:
     """Return offset and scale per channel, as ``(raw - offset) * scale``, and what they do.
 
@@ -21,6 +26,7 @@ def preprocessing_constants(
         level: Its resolution.
         channels: Which of its channels.
         who: Who says so, for errors.
+        nodata: The value, besides NaN, that holds no data.
 
     Raises:
         ModelError: A step cannot be followed, or is not meant for so many channels.
@@ -40,14 +46,12 @@ def preprocessing_constants(
     gain, shift = (_each(value, count, who) for value in (steps.gain, steps.shift))
     low, spread, what = np.zeros(count), np.ones(count), []
     if steps.statistic == "zscore":
-        low, spread = map(np.array, mean_and_deviation(source, level, channels))
-        if steps.joint:  # every channel has as many pixels
-            low, spread = low.mean(), np.sqrt((spread**2 + (low - low.mean()) ** 2).mean())
+        moments = mean_and_deviation(source, level, channels, nodata, joint=steps.joint)
+        low, spread = map(np.array, moments)
         what.append("mean 0, deviation 1 over the image")
     elif steps.statistic == "percentile":
-        low, high = map(
-            np.array, percentiles(source, level, channels, steps.percentiles, steps.joint)
-        )
+        limits = percentiles(source, level, channels, steps.percentiles, nodata, joint=steps.joint)
+        low, high = map(np.array, limits)
         spread = high - low
         what.append(f"percentiles {steps.percentiles[0]:g} and {steps.percentiles[1]:g} to 0 and 1")
     if steps.joint:

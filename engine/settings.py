@@ -7,6 +7,7 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 
 from ..tiler.errors import SettingError
+from .nodata import nodata_setting
 
 _TUPLES: tuple[tuple[str, Callable[[Any], Any], int], ...] = (
     ("channels", int, 1),
@@ -32,7 +33,7 @@ _SCALARS: dict[str, Callable[[Any], Any]] = {
         ),
         int,
     ),
-    **dict.fromkeys(("threshold", "tolerance", "overlap"), float),
+    **dict.fromkeys(("threshold", "tolerance", "overlap", "mpp", "mpp_image"), float),
     **dict.fromkeys(("device", "head", "axes"), str),
 }
 """What the other settings are."""
@@ -72,7 +73,10 @@ class Options(TypedDict, total=False):
     z: int | None
     t: int | None
     level: int | None
+    mpp: float | None
+    mpp_image: float | None
     channels: tuple[int, ...] | None
+    nodata: float | Literal["none"] | None
     normalize: Literal["auto", "none", "unit", "zscore", "percentile", "imagenet"] | None
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
@@ -113,9 +117,17 @@ class Settings:
     t: int | None = None
     """Index along the axis named t."""
     level: int | None = None
-    """Resolution of a pyramidal image to work on, 0 being the full one [default: 0]."""
+    """Resolution of a pyramidal image to work on, 0 being the full one [default: the one with the
+    pixels that the model was trained on, if it says; else 0]."""
+    mpp: float | None = None
+    """Micrometers per pixel: work on the resolution whose pixels are within 10 % of that."""
+    mpp_image: float | None = None
+    """Micrometers per pixel of the full resolution, instead of what the image states."""
     channels: tuple[int, ...] | None = None
     """Channels of the image to give to the network, in this order [default: all]."""
+    nodata: float | Literal["none"] | None = None
+    """Value of the pixels that hold no data, or none where only NaN does [default: what the image
+    states]."""
     normalize: Literal["auto", "none", "unit", "zscore", "percentile", "imagenet"] | None = None
     """How pixels are scaled: by the dtype's maximum (unit), by the image's mean and deviation
     (zscore), its 1st and 99.8th percentile, or ImageNet's constants [default: what the model says,
@@ -174,6 +186,8 @@ class Settings:
         if self.trust_model not in (None, False, True):
             raise SettingError(f"trust_model={self.trust_model!r} is not possible; use True")
         object.__setattr__(self, "trust_model", bool(self.trust_model) or None)
+        if self.nodata is not None:
+            object.__setattr__(self, "nodata", nodata_setting(self.nodata))
         for name, values in _CHOICES.items():
             if getattr(self, name) not in (None, *values):
                 raise SettingError(
@@ -193,6 +207,12 @@ class Settings:
                 "bytes above 0",
             ),
             (self.level is None or self.level >= 0, "level", "0 or more"),
+            (self.mpp is None or 0 < self.mpp < np.inf, "mpp", "micrometers above 0"),
+            (
+                self.mpp_image is None or 0 < self.mpp_image < np.inf,
+                "mpp_image",
+                "micrometers above 0",
+            ),
             (
                 self.tile is None or (len(self.tile) == 2 and min(self.tile) > 0),
                 "tile",
@@ -210,6 +230,8 @@ class Settings:
             raise SettingError(
                 f"normalize={self.normalize} and mean/std contradict; give one of them"
             )
+        if self.mpp is not None and self.level is not None:
+            raise SettingError("mpp and level contradict: both say which resolution; give one")
         if self.halo is not None and self.tolerance is not None:
             raise SettingError("halo and tolerance contradict: both say how much to crop; give one")
         if self.overlap is not None and self.blend is None:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from ..tiler.box import Box
 from ..tiler.errors import ImageError
+from .nodata import Missing, missing
 from .sources import Source
 
 STRIDE_PX = 2048
@@ -20,27 +21,47 @@ SAMPLE_PX = 256
 
 
 def mean_and_deviation(
-    source: Source, level: int, channels: tuple[int, ...]
+    source: Source,
+    level: int,
+    channels: tuple[int, ...],
+    nodata: float | None = None,
+    *,
+    joint: bool = False,
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return the mean and standard deviation of each channel, in raw units.
 
+    Values without data are left out; a channel without any has mean and deviation 0.
+
+    Args:
+        source: The image.
+        level: Its resolution.
+        channels: Which of its channels.
+        nodata: The value, besides NaN, that holds no data.
+        joint: Whether all channels are counted together.
+
     Raises:
-        ImageError: A pixel is NaN or infinite.
+        ImageError: A pixel is infinite.
     """
     # Chan, Golub and LeVeque 1979: merging the moments of parts loses no digits to cancellation.
-    count, mean, squares = 0, np.zeros(len(channels)), np.zeros(len(channels))
-    for pixels in _squares(source, level, channels):
-        _require_finite(pixels)
+    groups = 1 if joint else len(channels)
+    count, mean, squares = (np.zeros(groups) for _ in range(3))
+    for pixels, gone in _squares(source, level, channels, nodata, groups):
         part = pixels.astype(np.float64)
-        part_mean = part.mean(axis=0)
+        if gone is not None:
+            part[gone] = 0
+        here = np.full(groups, len(part)) if gone is None else (~gone).sum(axis=0)
+        part_mean = part.sum(axis=0) / np.maximum(here, 1)
+        off = part - part_mean
+        if gone is not None:
+            off[gone] = 0
         delta = part_mean - mean
-        total = count + len(part)
-        mean = mean + delta * len(part) / total
-        squares = (
-            squares + ((part - part_mean) ** 2).sum(axis=0) + delta**2 * count * len(part) / total
-        )
-        count = total
-    return tuple(mean.tolist()), tuple(np.sqrt(squares / count).tolist())
+        total = np.maximum(count + here, 1)
+        mean = mean + delta * here / total
+        squares = squares + (off**2).sum(axis=0) + delta**2 * count * here / total
+        count = count + here
+    deviation = np.sqrt(squares / np.maximum(count, 1))
+    repeats = len(channels) // groups
+    return tuple(mean.tolist()) * repeats, tuple(deviation.tolist()) * repeats
 
 
 def percentiles(
@@ -48,6 +69,8 @@ def percentiles(
     level: int,
     channels: tuple[int, ...],
     percents: tuple[float, ...],
+    nodata: float | None = None,
+    *,
     joint: bool = False,
 ) -> list[tuple[float, ...]]:
     """Return percentiles per channel: the exact pixel values, whatever the outliers.
@@ -60,37 +83,48 @@ def percentiles(
         level: Its resolution.
         channels: Which of its channels.
         percents: Which percentiles, in percent; 0 is the smallest pixel, 100 the largest.
+        nodata: The value, besides NaN, that holds no data and is left out.
         joint: Whether all channels are counted together.
 
     Returns:
-        For each percentile a value per channel, in raw units.
+        For each percentile a value per channel, in raw units; 0 for a channel without data.
 
     Raises:
-        ImageError: A pixel is NaN or infinite.
+        ImageError: A pixel is infinite.
     """
     kind = np.dtype(source.facts.dtype)
-    height, width = source.facts.levels[level].shape
-    # Of each percentile and channel: the bits known so far, and how many such pixels lie below.
     groups = 1 if joint else len(channels)
-    count = height * width * len(channels) // groups
+    # Of each percentile and channel: the bits known so far, and how many such pixels lie below.
     known = [[0] * groups for _ in percents]
-    below = [[max(1, np.ceil(percent / 100 * count))] * groups for percent in percents]
-    for shift in range(max(0, 8 * kind.itemsize - 16), -1, -16):
+    below = [[0.0] * groups for _ in percents]
+    first = max(0, 8 * kind.itemsize - 16)
+    with_data = [True] * groups
+    for shift in range(first, -1, -16):
         counts = np.zeros((len(percents), groups, 1 << 16), np.int64)
-        for pixels in _squares(source, level, channels):
-            _require_finite(pixels)
-            keys = _ordered_keys(pixels).reshape(-1, groups)
-            for index, channel in np.ndindex(counts.shape[:2]):
-                mine = keys[:, channel] >> np.uint64(shift)
-                mine = mine[mine >> np.uint64(16) == known[index][channel]] & np.uint64(0xFFFF)
-                counts[index, channel] += np.bincount(mine.astype(np.intp), minlength=1 << 16)
-        for index, channel in np.ndindex(counts.shape[:2]):
-            summed = counts[index, channel].cumsum()
-            bits = int((summed < below[index][channel]).sum())
-            below[index][channel] -= summed[bits - 1] if bits else 0
-            known[index][channel] = known[index][channel] << 16 | bits
+        for pixels, gone in _squares(source, level, channels, nodata, groups):
+            keys = _ordered_keys(pixels)
+            for index, group in np.ndindex(counts.shape[:2]):
+                there = keys[:, group] if gone is None else keys[~gone[:, group], group]
+                mine = there >> np.uint64(shift)
+                mine = mine[mine >> np.uint64(16) == known[index][group]] & np.uint64(0xFFFF)
+                counts[index, group] += np.bincount(mine.astype(np.intp), minlength=1 << 16)
+        for index, group in np.ndindex(counts.shape[:2]):
+            summed = counts[index, group].cumsum()
+            if shift == first:  # every value with data is counted in the first pass
+                below[index][group] = max(1, np.ceil(percents[index] / 100 * summed[-1]))
+                with_data[group] = summed[-1] > 0
+            bits = min(int((summed < below[index][group]).sum()), (1 << 16) - 1)
+            below[index][group] -= summed[bits - 1] if bits else 0
+            known[index][group] = known[index][group] << 16 | bits
     repeats = len(channels) // groups
-    return [tuple(_value_of_key(key, kind) for key in keys) * repeats for keys in known]
+    return [
+        tuple(
+            _value_of_key(key, kind) if there else 0.0
+            for key, there in zip(keys, with_data, strict=True)
+        )
+        * repeats
+        for keys in known
+    ]
 
 
 def _ordered_keys(pixels: NDArray[np.generic]) -> NDArray[np.uint64]:
@@ -117,23 +151,18 @@ def _value_of_key(key: int, kind: np.dtype[np.generic]) -> float:
     return float(np.array(bits, f"u{kind.itemsize}").view(kind))
 
 
-def _require_finite(pixels: NDArray[np.generic]) -> None:
-    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-        raise ImageError(
-            "the image holds NaN or infinity, so it has no statistics; use normalize=none, "
-            "normalize=unit, or mean and std"
-        )
-
-
-def sampled_range(source: Source, level: int, channels: tuple[int, ...]) -> tuple[float, float]:
-    """Return the smallest and largest finite pixel of squares spread over the image."""
+def sampled_range(
+    source: Source, level: int, channels: tuple[int, ...], nodata: float | None = None
+) -> tuple[float, float]:
+    """Return the smallest and largest finite pixel with data, of squares spread over the image."""
     height, width = source.facts.levels[level].shape
     low, high = np.inf, -np.inf
     for y in _spread(height):
         for x in _spread(width):
             box = Box.of(y, min(y + SAMPLE_PX, height), x, min(x + SAMPLE_PX, width))
             pixels = source.read(level, box, channels)
-            pixels = pixels[np.isfinite(pixels)]
+            gone = missing(pixels, nodata)
+            pixels = pixels[np.isfinite(pixels) if gone is None else np.isfinite(pixels) & ~gone]
             if pixels.size:
                 low, high = min(low, float(pixels.min())), max(high, float(pixels.max()))
     return (low, high) if low <= high else (0.0, 0.0)
@@ -147,10 +176,21 @@ def _spread(length: int) -> list[int]:
 
 
 def _squares(
-    source: Source, level: int, channels: tuple[int, ...]
-) -> Iterator[NDArray[np.generic]]:
+    source: Source, level: int, channels: tuple[int, ...], nodata: float | None, groups: int
+) -> Iterator[tuple[NDArray[np.generic], Missing | None]]:
+    """Yield the image part by part, ``(value, group)``, and which values hold no data.
+
+    Raises:
+        ImageError: A pixel is infinite.
+    """
     height, width = source.facts.levels[level].shape
     for y in range(0, height, STRIDE_PX):
         for x in range(0, width, STRIDE_PX):
             box = Box.of(y, min(y + STRIDE_PX, height), x, min(x + STRIDE_PX, width))
-            yield source.read(level, box, channels).reshape(-1, len(channels))
+            pixels = source.read(level, box, channels).reshape(-1, groups)
+            if pixels.dtype.kind == "f" and np.isinf(pixels).any():
+                raise ImageError(
+                    "the image holds infinity, so it has no statistics; use normalize=none, "
+                    "normalize=unit, or mean and std"
+                )
+            yield pixels, missing(pixels, nodata)

@@ -1,9 +1,8 @@
 """Write a finished mask in the formats of other tools."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ...tiler.errors import SettingError
 from ..prediction import Prediction
@@ -17,8 +16,6 @@ from .ome_tiff import write_ome_tiff
 class ExportOptions:
     """What some of the formats can also hold."""
 
-    geo_tags: Mapping[int, Any] | None = None
-    """Georeference of the image's level 0: GeoTIFF tags as tifffile gives them."""
     colours: Colours | None = None
     """Colours of the classes, instead of those in the model's metadata."""
     object_type: ObjectType = "annotation"
@@ -39,7 +36,7 @@ def _ome_tiff(prediction: Prediction, path: Path, options: ExportOptions) -> Non
 
 
 def _geotiff(prediction: Prediction, path: Path, options: ExportOptions) -> None:
-    write_geotiff(prediction, path, options.geo_tags)
+    write_geotiff(prediction, path)
 
 
 def _geojson(prediction: Prediction, path: Path, options: ExportOptions) -> None:

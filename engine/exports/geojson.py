@@ -41,7 +41,8 @@ def write_geojson(
 
     A region is what is connected by the pixels' sides. Its outline follows the pixels' edges
     (tolerance ``TOLERANCE_PX``); rings are simple and wound as RFC 7946 says, first point repeated.
-    Coordinates are ``x, y`` in pixels of the image's level 0, whatever level was segmented.
+    Coordinates are ``x, y`` in pixels of the image's level 0, whatever level was segmented and
+    wherever the image lies on the earth.
 
     Args:
         prediction: The mask.

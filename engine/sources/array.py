@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ...tiler.box import Box
 from ...tiler.errors import ImageError, first_line
+from .attributes import nodata_of
 from .axes import AxisOrder, guessed_axes, named_axes
 from .base import ImageFacts, Level
 from .choice import Choice
@@ -30,7 +31,11 @@ class ArraySource:
     """
 
     def __init__(
-        self, array: Any, axes: Sequence[str] | None = None, choice: Choice | None = None
+        self,
+        array: Any,
+        axes: Sequence[str] | None = None,
+        choice: Choice | None = None,
+        nodata: float | None = None,
     ) -> None:
         """Wrap an array.
 
@@ -39,6 +44,7 @@ class ArraySource:
             axes: One letter per axis, such as ``YXC``, or one name; told from the lengths where
                 ``None``.
             choice: The plane, of a stack.
+            nodata: Value of the pixels that hold no data.
 
         Raises:
             ImageError: The axes or the pixel type are not an image's.
@@ -78,9 +84,11 @@ class ArraySource:
                     "dtype": self._array.dtype.str,
                     "axes": self._order.axes,
                     "plane": self._order.picked,
+                    "nodata": nodata,
                 },
                 self._content(),
             ),
+            nodata=nodata,
         )
 
     def _content(self) -> Iterable[bytes]:
@@ -153,9 +161,12 @@ def is_named_array(image: Any) -> bool:
 def named_array(image: Any, axes: str | None, choice: Choice) -> ArraySource:
     """Open an ``xarray.DataArray``: its dimensions name the axes unless ``axes`` does.
 
+    Its attributes may state what holds no data, as rioxarray's do.
+
     Data that xarray would load lazily without Dask are loaded whole; open such a file with
     ``chunks={}``.
     """
     names = tuple(str(name) for name in image.dims)
     unnamed = all(name == f"dim_{i}" for i, name in enumerate(names))
-    return ArraySource(image.data, axes or (None if unnamed else names), choice)
+    nodata = nodata_of(getattr(image, "attrs", {}))
+    return ArraySource(image.data, axes or (None if unnamed else names), choice, nodata)

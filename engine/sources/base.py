@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...tiler.box import Box
+from .georeference import Georeference
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,11 @@ class ImageFacts:
     """Unit of ``Level.pixel_size`` in OME's words, e.g. ``micrometer``."""
     alpha: int | None = None
     """The channel that is transparency, not data; ``None`` where no channel is known to be."""
+    georeference: Georeference | None = None
+    """Where level 0 lies on the earth; ``None`` where the file does not say."""
+    nodata: float | None = None
+    """Value of the pixels that hold no data, of each channel alone; ``None`` where none is stated.
+    NaN holds no data anywhere."""
 
 
 class Source(Protocol):

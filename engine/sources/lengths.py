@@ -33,3 +33,15 @@ def micrometers_per(unit: str) -> float | None:
     0.001
     """
     return _MICROMETERS.get(unit.strip().lower().replace("metre", "meter"))
+
+
+def length_text(micrometers: float) -> str:
+    """Return a length for people, in a unit of its size.
+
+    >>> length_text(0.499), length_text(300_000.0), length_text(1e7)
+    ('0.499 um', '30 cm', '10 m')
+    """
+    for unit in ("m", "cm", "mm"):
+        if micrometers >= _MICROMETERS[unit]:
+            return f"{micrometers / _MICROMETERS[unit]:.4g} {unit}"
+    return f"{micrometers:.4g} um"

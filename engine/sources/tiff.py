@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ...tiler.box import Box
 from ...tiler.errors import ImageError, SettingError, first_line
 from ...tiler.turn import Turn
+from ..downsampling import downsampling
 from ..naming import readable
 from .base import ImageFacts, Level
 from .choice import Choice
@@ -21,6 +22,7 @@ from .positional_file import PositionalFile
 from .request import checked_channels
 from .segment_cache import SegmentCache
 from .tiff_colour import alpha_channel, check_colour, colour_map
+from .tiff_georeference import pixel_meters, tiff_georeference, tiff_nodata
 from .tiff_pages import PageReader, Place, RawPage, SegmentedPage
 from .tiff_scale import tiff_pixel_size
 from .tiff_series import Layout, alike, chosen_series, layout_of
@@ -107,7 +109,11 @@ class TiffSource:
         if colours is not None:
             self._dtype, channels, kept_axes = colours.dtype, colours.shape[1], "YXC"
         turn = turn_of(full.tags.valueof(_ORIENTATION))
-        pixel_size = tiff_pixel_size(tiff, full, number)
+        # An orientation would turn the place as well; GeoTIFF does not say how.
+        georeference = tiff_georeference(full) if turn.is_none else None
+        unit, pixel_size = "meter", pixel_meters(georeference)
+        if pixel_size is None:
+            unit, pixel_size = "micrometer", tiff_pixel_size(tiff, full, number)
         self._levels: list[list[PageReader]] = []
         levels = []
         for level_number, level in enumerate(series.levels):
@@ -115,7 +121,7 @@ class TiffSource:
                 break  # not a smaller version of the same image
             level_layout = layout_of(level, choice, axes, where)
             place = Place(where, level_number)
-            pages = self._pages(tiff, level, level_layout, place)
+            pages = self._pages(tiff, level, level_layout, place, full.nodata)
             if colours is not None:
                 pages = [PalettePage(page, colours, stored, place) for page in pages]
             if not turn.is_none:
@@ -130,11 +136,16 @@ class TiffSource:
             axes=kept_axes,
             levels=tuple(levels),
             identity=self._identity(number, layout),
-            unit=None if pixel_size is None else "micrometer",
+            unit=None if pixel_size is None else unit,
             alpha=alpha,
+            georeference=georeference,
+            # What a palette makes of its index may be the colour of data as well.
+            nodata=tiff_nodata(full) if colours is None else None,
         )
 
-    def _pages(self, tiff: Any, series: Any, layout: Layout, place: Place) -> list[PageReader]:
+    def _pages(
+        self, tiff: Any, series: Any, layout: Layout, place: Place, empty: float
+    ) -> list[PageReader]:
         """Return readers whose samples, one page after the other, are the image's channels."""
         keyframe = series.keyframe
         if keyframe.is_final and series.dataoffset and keyframe.parent is tiff:
@@ -152,7 +163,7 @@ class TiffSource:
             if keyframe.is_final and page.dataoffsets[0]:
                 readers.append(RawPage(self._file, page, place))
             else:
-                readers.append(SegmentedPage(self._file, page, place, self.cache))
+                readers.append(SegmentedPage(self._file, page, place, self.cache, empty))
         return readers
 
     def _identity(self, series: int, layout: Layout) -> str:
@@ -196,7 +207,10 @@ def _level(
 ) -> Level:
     if pixel_size is not None:
         (height, width), (level_height, level_width) = full.size, level.size
-        pixel_size = pixel_size[0] * (height / level_height), pixel_size[1] * (width / level_width)
+        pixel_size = (
+            pixel_size[0] * downsampling(height, level_height),
+            pixel_size[1] * downsampling(width, level_width),
+        )
         if turn.transpose:
             pixel_size = pixel_size[1], pixel_size[0]
     return Level(turn.size(level.size), pixel_size, segment)

@@ -103,7 +103,10 @@ class RawPage:
 class SegmentedPage:
     """A page stored in tiles or strips, decoded one by one into a shared cache."""
 
-    def __init__(self, file: PositionalFile, page: Any, place: Place, cache: SegmentCache) -> None:
+    def __init__(
+        self, file: PositionalFile, page: Any, place: Place, cache: SegmentCache, empty: float
+    ) -> None:
+        """Prepare a page; ``empty`` is the value of the segments that a sparse file leaves out."""
         keyframe = page.keyframe
         self._file = file
         self._place = place
@@ -112,7 +115,7 @@ class SegmentedPage:
         self._options = {}
         if keyframe.compression in _JPEG:
             self._options = {"jpegtables": page.jpegtables, "jpegheader": keyframe.jpegheader}
-        self._nodata = keyframe.nodata
+        self._empty = empty
         self._planes, _, self._height, self._width, self._interleaved = keyframe.shaped
         self.samples = self._planes * self._interleaved
         if keyframe.is_tiled:
@@ -166,7 +169,7 @@ class SegmentedPage:
             raise self._place.broken(y0, y1, x0, x1, "the file does not say where they are")
         start, size = int(self._offsets[index]), int(self._sizes[index])
         if start == 0 or size == 0:  # a sparse file leaves out segments without data
-            empty = np.asarray(self._nodata)
+            empty = np.asarray(self._empty)
             return np.broadcast_to(empty, (y1 - y0, x1 - x0, self._interleaved))
         try:
             data = self._file.read(start, size)

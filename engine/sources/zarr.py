@@ -13,6 +13,7 @@ from zarr.storage import ZipStore
 from ...tiler.box import Box
 from ...tiler.errors import ImageError, first_line
 from ..naming import readable
+from .attributes import nodata_of
 from .axes import AxisOrder, guessed_axes, named_axes
 from .base import ImageFacts, Level
 from .choice import Choice
@@ -96,6 +97,7 @@ class ZarrSource:
                 self._content(),
             ),
             unit=None if sizes[0] is None else "micrometer",
+            nodata=nodata_of(self._arrays[0].attrs),
         )
 
     def _order(

@@ -4,6 +4,7 @@ from importlib.metadata import version
 from typing import Any
 
 from ..plan import Plan
+from ..sources.georeference import scaled
 
 
 def group_attributes(plan: Plan, levels: int) -> dict[str, Any]:
@@ -29,6 +30,7 @@ def group_attributes(plan: Plan, levels: int) -> dict[str, Any]:
             },
             "normalize": plan.normalize,
             "precision": plan.execution.precision,
+            **_georeference(plan),
         },
     }
 
@@ -37,6 +39,17 @@ def _colours(plan: Plan) -> dict[str, Any]:
     """Return red, green and blue of each label, where the model says them."""
     colours = plan.network.class_colours
     return {"colours": [list(colour) for colour in colours]} if colours else {}
+
+
+def _georeference(plan: Plan) -> dict[str, Any]:
+    """Return where the mask's level 0 lies, for an image that says."""
+    place = plan.image.georeference
+    if place is None:
+        return {}
+    transform = None
+    if place.transform is not None:
+        transform = list(scaled(place.transform, plan.level0_pixels))
+    return {"georeference": {"crs": place.crs, "transform": transform}}
 
 
 def _multiscale(plan: Plan, levels: int) -> dict[str, Any]:

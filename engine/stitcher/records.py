@@ -22,22 +22,30 @@ class Record:
     """Pixels of each label."""
     not_computed: int
     """Pixels for which the network gave NaN or infinity."""
+    filled: int = 0
+    """Pixels without data, which are labelled "not computed" as well."""
 
     @classmethod
     def of(
-        cls, block: int, labels: NDArray[np.generic], classes: int, not_computed: int
+        cls,
+        block: int,
+        labels: NDArray[np.generic],
+        classes: int,
+        not_computed: int,
+        filled: int = 0,
     ) -> "Record":
-        """Count the labels of a block."""
+        """Count the labels of a block, of which ``filled`` are "not computed" for want of data."""
         counts = np.bincount(labels.ravel(), minlength=not_computed + 1)
-        return cls(block, tuple(counts[:classes].tolist()), int(counts[not_computed]))
+        broken = int(counts[not_computed]) - filled
+        return cls(block, tuple(counts[:classes].tolist()), broken, filled)
 
 
 def create_records(group: zarr.Group, blocks: int, classes: int) -> ZarrArray:
     """Create the array ``(block, figure)``: a chunk, so one file or object, per block."""
     return group.create_array(
         "records",
-        shape=(blocks, classes + 1),
-        chunks=(1, classes + 1),
+        shape=(blocks, classes + 2),
+        chunks=(1, classes + 2),
         dtype="int64",
         fill_value=ABSENT,
         compressors=None,
@@ -47,11 +55,11 @@ def create_records(group: zarr.Group, blocks: int, classes: int) -> ZarrArray:
 
 def write_record(array: ZarrArray, record: Record) -> None:
     """Store a record; from now on the block counts as done."""
-    array[record.block] = np.array([*record.pixels, record.not_computed])
+    array[record.block] = np.array([*record.pixels, record.not_computed, record.filled])
 
 
 def read_records(array: ZarrArray) -> list[Record]:
     """Return the records there are."""
     rows = np.asarray(array[:])
     done = np.flatnonzero(rows[:, 0] != ABSENT)
-    return [Record(int(n), tuple(rows[n, :-1].tolist()), int(rows[n, -1])) for n in done]
+    return [Record(int(n), tuple(rows[n, :-2].tolist()), *rows[n, -2:].tolist()) for n in done]

@@ -108,6 +108,20 @@ def test_a_constant_image_and_one_with_nan_are_drawn() -> None:
     assert found[5, 5, 0] < found[1, 5, 0] == 255
 
 
+def test_pixels_without_data_are_black_and_do_not_count() -> None:
+    pixels = np.broadcast_to(np.linspace(100, 200, 20), (20, 20)).astype(np.float32).copy()
+    expected = shrunk_image(open_source(pixels), (10, 10))
+    pixels[:2] = pixels[5, 5] = -9999
+    found = shrunk_image(open_source(pixels), (10, 10), -9999)
+    assert (found[0] == 0).all()
+    assert np.abs(found[1:].astype(int) - expected[1:]).max() <= 10
+    assert (found[2, 2] > 0).all(), "three of its four pixels hold data"
+    spoiled = shrunk_image(open_source(pixels), (10, 10))
+    assert np.abs(spoiled[1:].astype(int) - expected[1:]).max() > 100
+    empty = np.full((9, 9), np.nan, np.float32)
+    assert (shrunk_image(open_source(empty), (9, 9)) == 0).all()
+
+
 def test_channels_are_colours_where_there_are_three_else_grey() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (8, 9, 4), np.uint8)
     assert (shrunk_image(open_source(pixels), (8, 9)) == pixels[..., :3]).all()

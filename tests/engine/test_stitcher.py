@@ -27,6 +27,8 @@ from tile_infer.tiler.axis import AxisGrid
 from tile_infer.tiler.box import Box
 from tile_infer.tiler.grid import Grid
 
+from .geotiffs import write_geotiff
+
 SIDES = st.integers(1, 9)
 LABELS = arrays(np.uint8, st.tuples(SIDES, SIDES), elements=st.integers(0, 3))
 
@@ -154,6 +156,31 @@ def test_attributes_are_those_of_ome_zarr(tmp_path: Path) -> None:
     assert ours["classes"] == ["class 0", "class 1", "class 2"]
     assert "image-label" not in ome
     assert str(tmp_path) not in json.dumps(dict(group.attrs))
+
+
+def test_the_mask_says_where_it_lies_in_its_own_pixels(tmp_path: Path) -> None:
+    levels = [np.zeros(size, np.uint8) for size in ((401, 600), (201, 300))]
+    path = write_geotiff(tmp_path / "a.tif", levels, size=(20.0, 10.0))
+    for level, factor in ((0, 1), (1, 2)):
+        found = predict_large(
+            path, nn.Conv2d(1, 3, 3), tmp_path / f"{level}.zarr", level=level, workers=1
+        )
+        ours: Any = found.group.attrs["tile_infer"]
+        assert ours["georeference"] == {
+            "crs": "EPSG:32633",
+            "transform": [10.0 * factor, 0.0, 500_000.0, 0.0, -20.0 * factor, 5_600_000.0],
+        }
+        ome: Any = found.group.attrs["ome"]
+        (multiscale,) = ome["multiscales"]
+        assert multiscale["axes"][0] == {"name": "y", "type": "space", "unit": "meter"}
+        scale = multiscale["datasets"][0]["coordinateTransformations"][0]["scale"]
+        assert scale == [20.0 * factor, 10.0 * factor]
+
+
+def test_a_mask_of_an_image_without_a_place_has_none() -> None:
+    found = predict_large(np.zeros((9, 9), np.uint8), nn.Conv2d(1, 3, 3), workers=1)
+    ours: Any = found.group.attrs["tile_infer"]
+    assert "georeference" not in ours
 
 
 def test_without_pixel_size_lengths_are_pixels() -> None:

@@ -147,10 +147,10 @@ def valid_convolution() -> nn.Module:
     return nn.Conv2d(1, 3, 3)
 
 
-@pytest.mark.parametrize("broken", [np.nan, np.inf])
+@pytest.mark.parametrize("broken", [-np.inf, np.inf])
 @pytest.mark.parametrize(("place", "spoiled"), [((10, 3210), 9), ((0, 0), 4), ((19, 3210), 6)])
 @pytest.mark.parametrize("form", ["torch", "onnx"])
-def test_nan_inside_fails_with_block_and_count(
+def test_infinity_inside_fails_with_block_and_count(
     tmp_path: Path, form: str, place: tuple[int, int], spoiled: int, broken: float
 ) -> None:
     module = valid_convolution()
@@ -171,10 +171,10 @@ def test_nan_inside_fails_with_block_and_count(
         predict_large(image, model, out, workers=2)
 
 
-@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("broken", [np.inf, -np.inf])
 @pytest.mark.parametrize("classes", [1, 3])
 @pytest.mark.parametrize("form", ["torch", "onnx"])
-def test_nan_inside_fails_where_tiles_are_blended_too(
+def test_infinity_inside_fails_where_tiles_are_blended_too(
     tmp_path: Path, form: str, classes: int, broken: float
 ) -> None:
     torch.manual_seed(1)

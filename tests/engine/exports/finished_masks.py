@@ -16,6 +16,7 @@ from zarr.storage import MemoryStore
 from tile_infer import plan_prediction
 from tile_infer.engine.prediction import Prediction
 from tile_infer.engine.sources.base import Level
+from tile_infer.engine.sources.georeference import Georeference
 from tile_infer.engine.stitcher.metadata import group_attributes
 from tile_infer.engine.stitcher.pyramid import build_level, level_shapes
 from tile_infer.tiler.axis import AxisGrid
@@ -35,6 +36,7 @@ def finished(
     image_levels: tuple[Level, ...] | None = None,
     unit: str | None = None,
     names: Sequence[str] | None = None,
+    georeference: Georeference | None = None,
 ) -> Prediction:
     """Return a prediction whose mask is ``labels``; the last of the image's levels was read."""
     image_levels = image_levels or (Level((labels.shape[0], labels.shape[1])),)
@@ -49,7 +51,13 @@ def finished(
         PLAN,
         grid=grid,
         level=len(image_levels) - 1,
-        image=replace(PLAN.image, name="a & b.tif", levels=image_levels, unit=unit),
+        image=replace(
+            PLAN.image,
+            name="a & b.tif",
+            levels=image_levels,
+            unit=unit,
+            georeference=georeference,
+        ),
         recipe=replace(PLAN.recipe, classes=254 if dtype == "uint8" else 300),
         class_names=tuple(names or (f"class {label}" for label in range(classes))),
     )

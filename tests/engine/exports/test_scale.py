@@ -1,6 +1,8 @@
 """Masks of another resolution than their image."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from tile_infer.engine.exports.geojson import write_geojson
 from tile_infer.engine.exports.ome_tiff import write_ome_tiff
 from tile_infer.engine.prediction import Prediction, build_report
 from tile_infer.engine.sources.base import Level
+from tile_infer.engine.sources.georeference import Georeference, GeoTags
+from tile_infer.engine.stitcher.metadata import group_attributes
 from tile_infer.engine.stitcher.records import Record
 
 from .finished_masks import finished, read_features
@@ -71,11 +75,16 @@ def test_pixel_sizes_are_those_of_the_mask(
 def test_a_georeference_is_scaled_to_the_mask(
     shape: tuple[int, int], scale: tuple[float, float], tmp_path: Path
 ) -> None:
-    tags = {33550: (10.0, 20.0, 0.0), 33922: (0.0, 0.0, 0.0, 500.0, 900.0, 0.0)}
-    write_geotiff(mask(shape), tmp_path / "m.tif", tags)
+    tags = GeoTags((10.0, 20.0, 0.0), (0.0, 0.0, 0.0, 500.0, 900.0, 0.0))
+    place = Georeference((10.0, 0.0, 500.0, 0.0, -20.0, 900.0), None, tags)
+    prediction = mask(shape)
+    plan = replace(prediction.plan, image=replace(prediction.plan.image, georeference=place))
+    write_geotiff(replace(prediction, plan=plan), tmp_path / "m.tif")
     with tifffile.TiffFile(tmp_path / "m.tif") as tiff:
         found = tiff.pages[0].tags[33550].value
     assert found == pytest.approx((10 * 4 / scale[1], 20 * 4 / scale[0], 0))
+    stated: Any = group_attributes(plan, 1)["tile_infer"]["georeference"]["transform"]
+    assert stated == pytest.approx([found[0], 0, 500, 0, -found[1], 900])
 
 
 def test_areas_are_those_of_the_masks_pixels() -> None:

@@ -16,15 +16,16 @@ from tile_infer.engine.exports.ome_tiff import write_ome_tiff
 from tile_infer.engine.prediction import Prediction
 from tile_infer.engine.sources import open_source
 from tile_infer.engine.sources.base import Level
+from tile_infer.engine.sources.georeference import Georeference, GeoTags
 
 from .finished_masks import finished
 
-GEO = {
-    33550: (10.0, 20.0, 0.0),
-    33922: (0.0, 0.0, 0.0, 500.0, 900.0, 0.0),
-    34735: (1, 1, 0, 2, 1024, 0, 1, 1, 1025, 0, 1, 1),
-    34737: "WGS 84|",
-}
+GEO = GeoTags(
+    pixel_scale=(10.0, 20.0, 0.0),
+    tie_points=(0.0, 0.0, 0.0, 500.0, 900.0, 0.0),
+    keys=(1, 1, 0, 2, 1024, 0, 1, 1, 1025, 0, 1, 1),
+    key_text="WGS 84|",
+)
 
 
 def random_labels(shape: tuple[int, int], dtype: str = "uint8") -> NDArray[np.generic]:
@@ -112,16 +113,24 @@ def test_overviews_come_in_the_order_of_a_cloud_optimised_geotiff(tmp_path: Path
 
 def test_the_georeference_is_scaled_to_the_masks_pixels(tmp_path: Path) -> None:
     levels = (Level((400, 600)), Level((100, 300)))
-    prediction = finished(random_labels((100, 300)), image_levels=levels)
-    write_geotiff(prediction, tmp_path / "m.tif", {**GEO, 42113: "0", 270: "not ours"})
+    place = Georeference(None, None, GEO)
+    labels = random_labels((100, 300))
+    prediction = finished(labels, image_levels=levels, georeference=place)
+    export(prediction, tmp_path / "m.tif")
     with tifffile.TiffFile(tmp_path / "m.tif") as tiff:
         tags = tiff.pages[0].tags
         assert tags[33550].value == (20.0, 80.0, 0.0)
-        assert tags[33922].value == GEO[33922]
-        assert tags[34735].value == GEO[34735]
-        assert tags[34737].value == GEO[34737]
+        assert tags[33922].value == GEO.tie_points
+        assert tags[34735].value == GEO.keys
+        assert tags[34737].value == GEO.key_text
         assert tags[42113].value == "255", "the image's nodata is not the mask's"
-        assert 270 not in tags
+        assert 34264 not in tags
+
+
+def test_an_image_without_a_place_gives_a_file_without_one(tmp_path: Path) -> None:
+    write_geotiff(finished(random_labels((30, 40))), tmp_path / "m.tif")
+    with tifffile.TiffFile(tmp_path / "m.tif") as tiff:
+        assert not tiff.pages[0].is_geotiff
 
 
 @pytest.mark.parametrize("raster_type", [1, 2])
@@ -129,7 +138,8 @@ def test_a_georeference_keeps_the_outer_corners_where_they_are(raster_type: int)
     keys = (1, 1, 0, 1, 1025, 0, 1, raster_type)
     matrix = (2.0, 0.5, 0.0, 100.0, 0.25, -3.0, 0.0, 50.0, *[0.0] * 7, 1.0)
     tie = (3.0, 4.0, 0.0, 500.0, 900.0, 0.0)
-    tags = scaled_geo_tags({34735: keys, 34264: matrix, 33550: GEO[33550], 33922: tie}, (4, 2))
+    stored = GeoTags(pixel_scale=GEO.pixel_scale, tie_points=tie, matrix=matrix, keys=keys)
+    tags = scaled_geo_tags(stored, (4, 2))
     half = 0.5 if raster_type == 2 else 0.0
 
     def by_matrix(values: object, column: float, row: float) -> NDArray[np.float64]:

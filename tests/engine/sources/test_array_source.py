@@ -127,9 +127,10 @@ def test_object_that_numpy_takes_for_an_array_is_read() -> None:
 class Labelled:
     """Has what an ``xarray.DataArray`` has."""
 
-    def __init__(self, data: Any, dims: tuple[str, ...]) -> None:
+    def __init__(self, data: Any, dims: tuple[str, ...], **attrs: Any) -> None:
         self.data = data
         self.dims = dims
+        self.attrs = attrs
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> NDArray[Any]:
         raise AssertionError("the data were loaded")
@@ -154,6 +155,14 @@ def test_xarray_without_names_is_told_by_its_lengths_or_by_axes() -> None:
     array = Labelled(pixels, ("dim_0", "dim_1", "dim_2"))
     assert open_source(array).facts.axes == "CYX"
     assert open_source(array, axes="ZYX", z=2).facts.channels == 1
+
+
+def test_attributes_of_an_xarray_state_what_holds_no_data() -> None:
+    pixels = noise(20, 30)
+    plain, stated = (Labelled(pixels, ("y", "x"), **kw) for kw in ({}, {"_FillValue": -1.0}))
+    assert open_source(plain).facts.nodata is None
+    assert open_source(stated).facts.nodata == -1.0
+    assert open_source(plain).facts.identity != open_source(stated).facts.identity
 
 
 def test_plane_of_an_array_is_chosen_along_named_axes_only() -> None:

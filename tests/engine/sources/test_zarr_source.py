@@ -295,3 +295,25 @@ def test_pixels_do_not_depend_on_how_they_are_stored(
         got = source.read(0, BOX)
         assert got.dtype.isnative
         np.testing.assert_array_equal(got, pixels[3:17, 5:29])
+
+
+@pytest.mark.parametrize(
+    ("attributes", "value"),
+    [
+        ({"_FillValue": -9999}, -9999.0),
+        ({"_FillValue": "AAAAAICHw8A="}, -9999.0),  # as xarray packs floats
+        ({"missing_value": 7.5}, 7.5),
+        ({"nodata": 0}, 0.0),
+        ({"_FillValue": "NaN"}, None),  # is no data wherever it occurs
+        ({"nodata": "none"}, None),
+        ({"nodata": [1, 2]}, None),
+        ({}, None),
+    ],
+)
+def test_attributes_state_what_holds_no_data(
+    tmp_path: Path, attributes: dict[str, Any], value: float | None
+) -> None:
+    array = store(tmp_path / "a.zarr", noise(20, 30), (8, 9), fill_value=5)
+    array.attrs.update(attributes)
+    assert ZarrSource(array).facts.nodata == value
+    assert open_source(tmp_path / "a.zarr").facts.nodata == value
