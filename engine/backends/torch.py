@@ -128,7 +128,7 @@ class TorchNetwork:
         filled = as_input(np.concatenate([tiles, *[tiles[-1:]] * missing]), self._facts.input_dtype)
         if self._device.type == "cuda":
             self._allow_tf32(False)
-        recorder = Recorder(self.module.state_dict(keep_vars=True).values())
+        recorder = Recorder(chain(self.module.parameters(), self.module.buffers()))
         with torch.no_grad(), recorder:
             found = self.forward(torch.from_numpy(filled).to(_device_of(self.module)))
         ends_in, logits = recorder.before_activation(found)
