@@ -21,7 +21,7 @@ check: dev
 	$(BIN)/python -m pytest -q tests/test_layout.py
 
 bench: dev
-	for script in overhead memory demo phase tables; do $(BIN)/python benchmarks/$$script.py || exit; done
+	for script in overhead memory exports demo phase tables; do $(BIN)/python benchmarks/$$script.py || exit; done
 
 clean:
 	rm -rf .venv build dist *.egg-info demo

@@ -1,4 +1,4 @@
-"""Put the figures of ``results/`` into the README, between its markers."""
+"""Put the figures of ``results/`` into the README and `docs/`, between their markers."""
 
 import json
 from collections.abc import Callable
@@ -7,7 +7,8 @@ from typing import Any
 
 from results_file import RESULTS
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+PAGES = (ROOT / "README.md", ROOT / "docs" / "outputs.md")
 
 
 def load(name: str) -> dict[str, Any]:
@@ -66,17 +67,40 @@ def measured() -> str:
     return "\n".join(rows)
 
 
-TABLES: dict[str, Callable[[], str]] = {"phase": phase, "measured": measured}
+def exports() -> str:
+    """Return the table of exports, and the machine they were measured on."""
+    figures = load("exports")
+    machine = figures["machine"]
+    rows = [
+        "| mask | format | CPU seconds | memory added, MB | file, MB |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {row['mask']}, {row['side_px']} x {row['side_px']} px | `{row['format']}` "
+            f"| {row['cpu_seconds']:.1f} | {row['added_bytes'] / 1e6:.0f} "
+            f"| {row['file_bytes'] / 1e6:.1f} |"
+            for row in figures["rows"]
+        ),
+        "",
+        f"{machine['cores']} cores of an {machine['cpu']}; `benchmarks/exports.py`: discs of two "
+        "classes, 300 in a million pixels, and three classes at random.",
+    ]
+    return "\n".join(rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {"phase": phase, "measured": measured, "exports": exports}
 
 
 def filled(text: str) -> str:
-    """Return the README with the tables that the results give."""
+    """Return a page with the tables that the results give."""
     for name, table in TABLES.items():
         begin, end = f"<!-- {name} -->\n", "<!-- end -->"
+        if begin not in text:
+            continue
         before, rest = text.split(begin)
         text = before + begin + table() + "\n" + end + rest.split(end, 1)[1]
     return text
 
 
 if __name__ == "__main__":
-    README.write_text(filled(README.read_text()))
+    for page in PAGES:
+        page.write_text(filled(page.read_text()))

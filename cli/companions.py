@@ -59,6 +59,7 @@ def check_companions(
     companions: Iterable[Companion],
     images: Sequence[Path],
     model: Path,
+    name: str,
     paths: Sequence[Path | None],
 ) -> None:
     """Refuse a file that could not be written in the end, before hours of work.
@@ -66,7 +67,8 @@ def check_companions(
     Args:
         companions: What was asked for.
         images: The images.
-        model: The network.
+        model: File of the network.
+        name: Name of the network.
         paths: Where the mask of each goes; ``None`` is beside the image.
 
     Raises:
@@ -81,7 +83,7 @@ def check_companions(
                 f"use {each.option} {each.suffix} for one beside each mask"
             )
         for image, mask in zip(images, paths, strict=True):
-            path = each.path(mask or image.with_name(mask_name(image, model.stem)))
+            path = each.path(mask or image.with_name(mask_name(image, name)))
             if path.resolve() in inputs:
                 raise SettingError(
                     f"{each.option} {each.given} would overwrite {inputs[path.resolve()]}; "

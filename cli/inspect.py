@@ -7,10 +7,11 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ..engine.backends import open_network
+from ..engine.contradictions import check_declared
 from ..engine.inspection import inspect as measure
 from ..engine.plan import network_summary
 from ..engine.settings import Settings
-from ..tiler.errors import SettingError
+from ..tiler.errors import ModelError, SettingError
 from .summary import network_lines, network_table
 from .terminal import Terminal
 
@@ -28,7 +29,7 @@ def inspect(
     """Measure a network's tile sizes, margin, period and halo.
 
     Args:
-        model: The network, an ONNX file.
+        model: The network: an ONNX file, or a bioimageio.yaml or its package.
         json: Print JSON.
         head: Name or index of the network's output, where it has several.
         tolerance: Error of the logits, as a share of the largest, that the halo may leave.
@@ -39,7 +40,18 @@ def inspect(
     if channels is not None and channels < 1:
         raise SettingError(f"channels={channels} is not possible; use 1 or more")
     with closing(open_network(model, head)) as network:
-        summary = network_summary(network.facts, measure(network, settings, channels))
+        probe = measure(network, settings, channels)
+        facts = network.facts
+    summary = network_summary(facts, probe)
+    for doubt in facts.doubts:
+        terminal.warning(doubt)
+    try:
+        notes = check_declared(facts, probe)
+    except ModelError as error:  # what was measured is wanted all the same
+        terminal.warning(str(error))
+        notes = []
+    for note in (*facts.remarks, *notes):
+        terminal.note(note)
     if json:
         terminal.json(summary)
         return 0

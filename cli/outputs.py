@@ -9,12 +9,12 @@ _FILES = {".tif", ".tiff", ".png", ".jpg", ".jpeg", ".json", ".geojson", ".npy"}
 """Suffixes that nobody means a folder by."""
 
 
-def mask_paths(images: tuple[Path, ...], model: Path, out: Path | None) -> list[Path | None]:
+def mask_paths(images: tuple[Path, ...], model: str, out: Path | None) -> list[Path | None]:
     """Return the folder of each image's mask; ``None`` leaves it to the engine.
 
     Args:
         images: One or more.
-        model: The network.
+        model: Name of the network.
         out: For one image the mask, for several the folder that the masks go into.
 
     Raises:
@@ -28,7 +28,7 @@ def mask_paths(images: tuple[Path, ...], model: Path, out: Path | None) -> list[
         )
     if len(images) == 1:
         return [out]
-    names = [mask_name(image, model.stem) for image in images]
+    names = [mask_name(image, model) for image in images]
     paths = [(out or image.parent) / name for image, name in zip(images, names, strict=True)]
     seen: dict[Path, Path] = {}
     for image, path in zip(images, paths, strict=True):

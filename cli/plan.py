@@ -25,7 +25,7 @@ def plan(
 
     Args:
         image: Image to plan for.
-        model: The network, an ONNX file.
+        model: The network: an ONNX file, or a bioimageio.yaml or its package.
         json: Print JSON.
         options: How to do it.
         terminal: Where to print.

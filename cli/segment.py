@@ -69,13 +69,23 @@ def segment(
         *(companion("--preview", path, [".png"]) for path in (preview,) if path),
     ]
     settings = options.settings()
-    paths = mask_paths(images, model, out)
-    check_companions(companions, images, model, paths)
+    name = _name_of(model, images, settings)
+    paths = mask_paths(images, name, out)
+    check_companions(companions, images, model, name, paths)
     if len(images) > 1:
         return _segment_all(images, model, paths, settings, overwrite, companions, terminal)
     done = segment_one(images[0], model, paths[0], settings, overwrite, terminal)
     _write_companions(companions, done, images[0], settings, terminal)
     return 0
+
+
+def _name_of(model: Path, images: tuple[Path, ...], settings: Settings) -> str:
+    """Return the network's name, which several masks are called by."""
+    if len(images) == 1:
+        return model.stem  # the engine names a single mask
+    # What fails for all need not be said for each.
+    with closing(open_network(model, settings.head)) as network:
+        return network.facts.name
 
 
 def segment_one(
@@ -107,10 +117,11 @@ def segment_one(
                 on_progress=progress,
             )
     except Exception:
+        how = "without --overwrite continues it" if overwrite else "continues it"
         for mask in begun:
             terminal.note(
-                f"{mask} is unfinished: finished blocks are kept, and the same command"
-                f"{' without --overwrite' if overwrite else ''} continues"
+                f"{mask} is unfinished: the same command {how}, and --overwrite starts again, "
+                "as it must where the image changes"
             )
         raise
     for line in run_lines(done.report, done.plan):
@@ -155,7 +166,6 @@ def _segment_all(
     terminal: Terminal,
 ) -> int:
     """Segment several images; one that fails does not keep the others from being done."""
-    open_network(model, settings.head).close()  # what fails for all need not be said for each
     failed: list[str] = []
     for number, (image, path) in enumerate(zip(images, paths, strict=True), 1):
         title = f"[{number}/{len(images)}] {image.name}"

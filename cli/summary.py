@@ -119,11 +119,55 @@ def network_lines(network: dict[str, Any]) -> list[str]:
     }
     if network["ends_in"] != "none":
         facts["output"] += f", ends in {network['ends_in']}"
+    facts |= _said(network)
     if not network["bounded"]:
         facts["disagreement"] = (
             f"{network['disagreement']:.2g} of the largest logit, in the middle of two tiles"
         )
     return columns(facts.items())
+
+
+def _said(network: dict[str, Any]) -> dict[str, str]:
+    """Return what a network's metadata says, and where it says so."""
+    origins = network["origins"]
+
+    def told(name: str, text: str) -> str:
+        return f"{text} (as {origins[name]} says)"
+
+    facts = {}
+    if "class_names" in origins:
+        facts["classes"] = told("class_names", ", ".join(network["class_names"]))
+    if "normalize" in origins:
+        limits = "".join(f" {limit:g}" for limit in network["percentiles"] or ())
+        facts["normalize"] = told("normalize", network["normalize"] + limits)
+    if "mean" in origins:
+        facts["normalize"] = told("mean", f"mean {network['mean']}, std {network['std']}")
+    if "preprocessing" in origins:
+        facts["normalize"] = told("preprocessing", _steps(network["preprocessing"]))
+    if "activation" in origins:
+        facts["activation"] = told("activation", network["activation"])
+    if "threshold" in origins:
+        facts["threshold"] = told("threshold", f"{network['threshold']:g}")
+    if "pixel_size" in origins:
+        height, width = network["pixel_size"]
+        facts["pixel size"] = told("pixel_size", f"{height:g} x {width:g} um")
+    return facts
+
+
+def _steps(steps: dict[str, Any]) -> str:
+    """Return a pre-processing in a few words."""
+    if steps["unsupported"]:
+        return f"{steps['unsupported']}, which is not supported"
+    words = [steps["statistic"]]
+    if steps["statistic"] == "percentile":
+        words.append("{:g} {:g}".format(*steps["percentiles"]))
+    if steps["joint"]:
+        words.append("of all channels together")
+    if set(steps["gain"]) != {1.0} or any(steps["shift"]):
+        words.append(f"times {list(steps['gain'])} plus {list(steps['shift'])}")
+    if any(limit is not None for limit in steps["clip"]):
+        words.append(f"clipped to {list(steps['clip'])}")
+    return ", ".join(words)
 
 
 def network_table(network: dict[str, Any]) -> Table:

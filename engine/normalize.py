@@ -1,17 +1,22 @@
 """Constants that bring raw pixels to what the network expects, the same for every tile."""
 
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 
 from ..tiler.errors import SettingError
 from .backends.base import NetworkFacts
+from .preprocess import preprocessing_constants
 from .settings import Settings
 from .sources import Source
 from .statistics import mean_and_deviation, percentiles, sampled_range
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+USUAL_PERCENTILES = (1.0, 99.8)
+"""What ``percentile`` turns into 0 and 1, unless the model says others."""
 
 GLARING = 16
 """Floats above this are no numbers from 0 to 1, nor standardised ones."""
@@ -22,7 +27,7 @@ class Normalization:
     """``(raw - offset) * scale`` per channel, and where it comes from."""
 
     mode: str
-    """``none``, ``unit``, ``zscore``, ``percentile``, ``imagenet`` or ``given``."""
+    """``none``, ``unit``, ``zscore``, ``percentile``, ``imagenet``, ``given`` or ``described``."""
     offset: tuple[float, ...]
     """Subtracted from the raw pixels."""
     scale: tuple[float, ...]
@@ -31,6 +36,8 @@ class Normalization:
     """What was done, and who asked for it."""
     warning: str | None = None
     """What looks wrong about it."""
+    clip: tuple[float | None, float | None] = (None, None)
+    """Smallest and largest number that the network is given."""
 
 
 def full_scale(dtype: str) -> float:
@@ -63,8 +70,18 @@ def resolve_normalization(
     full = full_scale(dtype)
     mode: str | None = settings.normalize
     mean, std, who = settings.mean, settings.std, "as asked"
+    limits = USUAL_PERCENTILES
     if mode in (None, "auto") and mean is None:
-        mode, mean, std, who = network.normalize, network.mean, network.std, "as the model says"
+        if network.preprocessing is not None:
+            who = network.says("preprocessing")
+            offset, scale, what = preprocessing_constants(
+                network.preprocessing, source, level, channels, who, nodata
+            )
+            clip = network.preprocessing.clip
+            return Normalization("described", offset, scale, f"{what} ({who})", clip=clip)
+        mode, mean, std = network.normalize, network.mean, network.std
+        who = network.says("normalize" if mean is None else "mean")
+        limits = network.percentiles or limits
     if mean is not None and std is not None:
         return _constants("given", mean, std, full, count, f"normalised by mean and std, {who}")
     assumed = mode in (None, "auto")
@@ -83,15 +100,14 @@ def resolve_normalization(
             "imagenet", IMAGENET_MEAN, IMAGENET_STD, full, count, f"ImageNet's mean and std ({who})"
         )
     if mode == "zscore":
-        mean, std = mean_and_deviation(source, level, channels, nodata)
+        mean, std = mean_and_deviation(source, level, channels, nodata=nodata)
         scale = tuple(1 / value if value > 0 else 1.0 for value in std)
         return Normalization("zscore", mean, scale, f"mean 0, deviation 1 over the image ({who})")
     if mode == "percentile":
-        low, high = percentiles(source, level, channels, (1.0, 99.8), nodata)
+        low, high = percentiles(source, level, channels, limits, nodata=nodata)
         scales = tuple(1 / (h - lo) if h > lo else 1.0 for lo, h in zip(low, high, strict=True))
-        return Normalization(
-            "percentile", low, scales, f"percentiles 1 and 99.8 to 0 and 1 ({who})"
-        )
+        note = f"percentiles {limits[0]:g} and {limits[1]:g} to 0 and 1 ({who})"
+        return Normalization("percentile", low, scales, note)
     raise SettingError(
         f"normalize={mode!r} is unknown; use none, unit, zscore, percentile or imagenet"
     )
@@ -111,10 +127,15 @@ def largest_input(
     else:
         sampled = kind.kind != "b"
         extremes = sampled_range(source, level, channels, nodata) if sampled else (0.0, 1.0)
-    return max(
-        abs(extreme - offset) * scale
+    values = [
+        (extreme - offset) * scale
         for extreme in extremes
         for offset, scale in zip(normalization.offset, normalization.scale, strict=True)
+    ]
+    low, high = normalization.clip
+    return max(
+        abs(min(max(value, -inf if low is None else low), inf if high is None else high))
+        for value in values
     )
 
 

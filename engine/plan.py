@@ -1,7 +1,7 @@
 """Everything that was decided before the first tile is run, as one value."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import msgspec
@@ -193,4 +193,15 @@ def network_summary(facts: NetworkFacts, probe: Probe) -> dict[str, Any]:
         "head": facts.head,
         "ends_in": facts.ends_in,
         "class_names": list(facts.class_names),
+        "class_colours": [list(colour) for colour in facts.class_colours],
+        "normalize": facts.normalize,
+        "percentiles": list(facts.percentiles) if facts.percentiles else None,
+        "mean": list(facts.mean) if facts.mean else None,
+        "std": list(facts.std) if facts.std else None,
+        "preprocessing": asdict(facts.preprocessing) if facts.preprocessing else None,
+        "activation": facts.activation,
+        "threshold": facts.threshold,
+        "pixel_size": list(facts.pixel_size) if facts.pixel_size else None,
+        "declared": asdict(facts.declared) if facts.declared else None,
+        "origins": dict(facts.origins),
     }

@@ -16,11 +16,13 @@ from .augmentation import TURNS, turned_geometry, turned_recipe
 from .backends import open_network
 from .backends.base import Activation, Execution, Network, NetworkFacts, Recipe, Scores
 from .backends.device import cpu_cores, resolve_device
+from .contradictions import check_declared
 from .inspection import inspect
 from .nodata import choose_nodata
 from .normalize import Normalization, largest_input, resolve_normalization
 from .plan import Plan
 from .probe import Probe
+from .said import said_notes
 from .scale import choose_level, with_pixel_size
 from .settings import Settings
 from .sizing import choose_batch, fit_memory
@@ -30,6 +32,9 @@ from .work import measure_work
 CORE_LIMIT_PX = {"cpu": 512, "cuda": 2048}
 """Largest core of a network that takes several sizes: larger tiles repeat less, but on a CPU they
 leave the cache."""
+
+_CONSTANTS = ("given", "described")
+"""Normalisations that no option names."""
 
 BLENDED_PX = 512
 """Output of a blended tile of a network that takes several sizes: of larger ones too many reach
@@ -69,6 +74,9 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
     probe = inspect(network, settings, len(channels), largest)
     facts = network.facts  # a module's ending is seen while it is measured
     geometry, notes, warnings = _crop_rules(probe, settings)
+    notes += said_notes(facts, settings)
+    notes += check_declared(facts, probe, sizes=settings.tile is None)
+    warnings += facts.doubts
     if not probe.bounded and settings.tile:
         geometry = _with_smaller_tiles(geometry, settings.tile)
     if settings.channels is None and len(channels) < source.facts.channels:
@@ -101,7 +109,7 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
         and not probe.whole_numbers
     )
     warnings.extend([normalization.warning] if normalization.warning else [])
-    if recipe.activation == "none" and settings.activation != "none":
+    if recipe.activation == "none" and "none" not in (settings.activation, facts.activation):
         notes.append("the network's output lies between 0 and 1: taken for probabilities")
     return Plan(
         image=image,
@@ -130,7 +138,7 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
             level=None if settings.mpp is not None else level,
             channels=channels,
             nodata="none" if nodata is None else nodata,
-            normalize=None if normalization.mode == "given" else normalization.mode,
+            normalize=None if normalization.mode in _CONSTANTS else normalization.mode,
             activation=recipe.activation,
             threshold=recipe.threshold,
             output=settings.output or "labels",
@@ -315,30 +323,58 @@ def _recipe(
         ends_in=network.ends_in,
         classes=probe.classes,
         activation=activation,
-        threshold=0.5 if settings.threshold is None else settings.threshold,
+        threshold=_choose_threshold(network, probe, settings),
         labels=not grid.blended,
         scores="probabilities" if grid.blended else scores,
         scores_dtype="float16" if scores == "probabilities" and not grid.blended else "float32",
+        clip=normalization.clip,
     )
 
 
 def _choose_activation(network: NetworkFacts, probe: Probe, settings: Settings) -> Activation:
     """Return what turns logits into probabilities; the file's own ending counts first."""
-    asked = settings.activation or "auto"
+    asked, said = settings.activation or "auto", False
+    if asked == "auto" and network.activation:
+        asked, said = network.activation, True
     if network.ends_in == "sigmoid" or network.ends_in == "softmax":
         if asked not in ("auto", "none", network.ends_in):
+            if said:
+                raise ModelError(
+                    f"{network.name} ends in a {network.ends_in}, but its activation is {asked}, "
+                    f"{network.says('activation')}; correct the metadata, or use "
+                    f"activation={network.ends_in}"
+                )
             raise SettingError(
                 f"activation={asked} is not possible: {network.name} ends in a {network.ends_in} "
                 "already; leave it out"
             )
         return network.ends_in
     if asked == "softmax" and probe.classes == 1:
+        if said:
+            raise ModelError(
+                f"{network.name} has one output channel, whose softmax is 1 everywhere, but its "
+                f"activation is softmax, {network.says('activation')}; correct the metadata, or "
+                "use activation=sigmoid"
+            )
         raise SettingError("activation=softmax of one channel is 1 everywhere; use sigmoid")
     if asked != "auto":
         return asked
     if probe.lowest >= 0 and probe.highest <= 1:
         return "none"  # an activation that could not be seen in the graph
     return "softmax" if probe.classes > 1 else "sigmoid"
+
+
+def _choose_threshold(network: NetworkFacts, probe: Probe, settings: Settings) -> float:
+    if settings.threshold is not None:
+        return settings.threshold
+    if network.threshold is None:
+        return 0.5
+    if probe.classes > 1:
+        raise ModelError(
+            f"threshold={network.threshold:g} {network.says('threshold')} has no meaning for "
+            f"{probe.classes} classes: the largest wins; correct the metadata"
+        )
+    return network.threshold
 
 
 def _output_bytes(grid: Grid, recipe: Recipe, settings: Settings) -> int:
@@ -349,6 +385,12 @@ def _output_bytes(grid: Grid, recipe: Recipe, settings: Settings) -> int:
 
 def _class_names(network: NetworkFacts, probe: Probe) -> tuple[str, ...]:
     count = max(2, probe.classes)
+    if len(network.class_colours) not in (0, count):
+        raise ModelError(
+            f"{network.name} has {len(network.class_colours)} colours, "
+            f"{network.says('class_colours')}, but its output has {count} classes; correct the "
+            "metadata"
+        )
     if not network.class_names:
         return tuple(f"class {label}" for label in range(count))
     if len(network.class_names) != count:

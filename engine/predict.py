@@ -27,6 +27,7 @@ from ..tiler.errors import (
 from .augmentation import prepare
 from .backends import Network, open_network
 from .backends.base import Runner
+from .backends.metadata import differing
 from .block import Worker
 from .memory import available_bytes, human
 from .naming import mask_name
@@ -219,6 +220,10 @@ def _differences(plan: Plan, source: Source, network: Network, settings: Setting
         found.append(f"image: {plan.image.name} with other content or size")
     if plan.network.sha256 != network.facts.sha256:
         found.append(f"model: {plan.network.name} with other content")
+    found += [
+        f"model: {plan.network.name} with other metadata ({name})"
+        for name in differing(plan.network, network.facts)
+    ]
     if plan.network.head != network.facts.head:
         found.append(f"head: {plan.network.head} then, {network.facts.head} now")
     if settings.level is not None or settings.mpp is not None:

@@ -21,22 +21,35 @@ SAMPLE_PX = 256
 
 
 def mean_and_deviation(
-    source: Source, level: int, channels: tuple[int, ...], nodata: float | None = None
+    source: Source,
+    level: int,
+    channels: tuple[int, ...],
+    joint: bool = False,
+    nodata: float | None = None,
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return the mean and standard deviation of each channel, in raw units.
 
-    Values without data are left out; a channel without any has mean and deviation 0.
+    Args:
+        source: The image.
+        level: Its resolution.
+        channels: Which of its channels.
+        joint: Whether all channels are taken together.
+        nodata: The value, besides NaN, that holds no data and is left out.
+
+    Returns:
+        Two values per channel; 0 for a channel without data.
 
     Raises:
         ImageError: A pixel is infinite.
     """
     # Chan, Golub and LeVeque 1979: merging the moments of parts loses no digits to cancellation.
-    count, mean, squares = (np.zeros(len(channels)) for _ in range(3))
-    for pixels, gone in _squares(source, level, channels, nodata):
+    groups = 1 if joint else len(channels)
+    count, mean, squares = (np.zeros(groups) for _ in range(3))
+    for pixels, gone in _squares(source, level, channels, groups, nodata):
         part = pixels.astype(np.float64)
         if gone is not None:
             part[gone] = 0
-        here = np.full(len(channels), len(part)) if gone is None else (~gone).sum(axis=0)
+        here = np.full(groups, len(part)) if gone is None else (~gone).sum(axis=0)
         part_mean = part.sum(axis=0) / np.maximum(here, 1)
         off = part - part_mean
         if gone is not None:
@@ -46,7 +59,9 @@ def mean_and_deviation(
         mean = mean + delta * here / total
         squares = squares + (off**2).sum(axis=0) + delta**2 * count * here / total
         count = count + here
-    return tuple(mean.tolist()), tuple(np.sqrt(squares / np.maximum(count, 1)).tolist())
+    deviation = np.sqrt(squares / np.maximum(count, 1))
+    repeats = len(channels) // groups
+    return tuple(mean.tolist()) * repeats, tuple(deviation.tolist()) * repeats
 
 
 def percentiles(
@@ -54,6 +69,7 @@ def percentiles(
     level: int,
     channels: tuple[int, ...],
     percents: tuple[float, ...],
+    joint: bool = False,
     nodata: float | None = None,
 ) -> list[tuple[float, ...]]:
     """Return percentiles per channel: the exact pixel values, whatever the outliers.
@@ -65,7 +81,8 @@ def percentiles(
         source: The image.
         level: Its resolution.
         channels: Which of its channels.
-        percents: Which percentiles, in percent.
+        percents: Which percentiles, in percent; 0 is the smallest pixel, 100 the largest.
+        joint: Whether all channels are counted together.
         nodata: The value, besides NaN, that holds no data and is left out.
 
     Returns:
@@ -76,13 +93,14 @@ def percentiles(
     """
     kind = np.dtype(source.facts.dtype)
     # Of each percentile and channel: the bits known so far, and how many such pixels lie below.
-    known = [[0] * len(channels) for _ in percents]
-    below = [[0.0] * len(channels) for _ in percents]
+    groups = 1 if joint else len(channels)
+    known = [[0] * groups for _ in percents]
+    below = [[0.0] * groups for _ in percents]
+    with_data = [True] * groups
     first = max(0, 8 * kind.itemsize - 16)
-    with_data = [True] * len(channels)
     for shift in range(first, -1, -16):
-        counts = np.zeros((len(percents), len(channels), 1 << 16), np.int64)
-        for pixels, gone in _squares(source, level, channels, nodata):
+        counts = np.zeros((len(percents), groups, 1 << 16), np.int64)
+        for pixels, gone in _squares(source, level, channels, groups, nodata):
             keys = _ordered_keys(pixels)
             for index, channel in np.ndindex(counts.shape[:2]):
                 there = keys[:, channel] if gone is None else keys[~gone[:, channel], channel]
@@ -92,16 +110,18 @@ def percentiles(
         for index, channel in np.ndindex(counts.shape[:2]):
             summed = counts[index, channel].cumsum()
             if shift == first:  # every value with data is counted in the first pass
-                below[index][channel] = np.ceil(percents[index] / 100 * summed[-1])
-                with_data[channel] = summed[-1] > 0
-            bits = int((summed < below[index][channel]).sum())
+                below[index][channel] = max(1, np.ceil(percents[index] / 100 * summed[-1]))
+                with_data[channel] = bool(summed[-1])
+            bits = int((summed < below[index][channel]).sum()) if with_data[channel] else 0
             below[index][channel] -= summed[bits - 1] if bits else 0
             known[index][channel] = known[index][channel] << 16 | bits
+    repeats = len(channels) // groups
     return [
         tuple(
             _value_of_key(key, kind) if there else 0.0
             for key, there in zip(keys, with_data, strict=True)
         )
+        * repeats
         for keys in known
     ]
 
@@ -155,9 +175,11 @@ def _spread(length: int) -> list[int]:
 
 
 def _squares(
-    source: Source, level: int, channels: tuple[int, ...], nodata: float | None
+    source: Source, level: int, channels: tuple[int, ...], groups: int, nodata: float | None
 ) -> Iterator[tuple[NDArray[np.generic], Missing | None]]:
-    """Yield the image part by part, ``(pixel, channel)``, and which values hold no data.
+    """Yield the image part by part, ``(value, group)``, and which values hold no data.
+
+    A group is a channel, or all of them.
 
     Raises:
         ImageError: A pixel is infinite.
@@ -166,10 +188,11 @@ def _squares(
     for y in range(0, height, STRIDE_PX):
         for x in range(0, width, STRIDE_PX):
             box = Box.of(y, min(y + STRIDE_PX, height), x, min(x + STRIDE_PX, width))
-            pixels = source.read(level, box, channels).reshape(-1, len(channels))
+            pixels = source.read(level, box, channels)
             if pixels.dtype.kind == "f" and np.isinf(pixels).any():
                 raise ImageError(
                     "the image holds infinity, so it has no statistics; use normalize=none, "
                     "normalize=unit, or mean and std"
                 )
+            pixels = pixels.reshape(-1, groups)
             yield pixels, missing(pixels, nodata)

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 WITHOUT = """
 import sys
 
-absent = {"torch", "dask", "openvino", "onnxscript"}
+absent = {"torch", "dask", "openvino", "onnxscript", "bioimageio", "ruyaml", "pydantic"}
 
 
 class Absent:
@@ -77,7 +77,7 @@ def test_the_core_segments_without_the_optional_libraries(
     assert np.array_equal(np.load(f"{out}.npy"), image > left)
 
 
-@pytest.mark.parametrize("name", ["torch", "dask", "openvino"])
+@pytest.mark.parametrize("name", ["torch", "dask", "openvino", "bioimageio"])
 def test_the_libraries_are_absent_there(name: str) -> None:
     done = run(f"import {name}")
     assert done.returncode == 1
@@ -88,3 +88,31 @@ def test_what_needs_a_library_names_the_extra(tmp_path: Path) -> None:
     export = "from tile_infer.engine.networks.export import export_onnx\n"
     done = run(f"{export}export_onnx(None, 'n.onnx', in_channels=1)")
     assert "pip install 'tile-infer[torch]'" in done.stderr.strip().splitlines()[-1]
+
+
+def test_a_description_of_the_model_zoo_names_the_extra(tmp_path: Path) -> None:
+    (tmp_path / "bioimageio.yaml").write_text('{"weights": {"onnx": {"source": "net.onnx"}}}')
+    inspect = "import tile_infer; tile_infer.inspect_network(sys.argv[1])"
+    done = run(inspect, tmp_path / "bioimageio.yaml")
+    assert done.returncode == 1
+    assert "pip install 'tile-infer[bioimageio]'" in done.stderr.strip().splitlines()[-1]
+
+
+def test_weights_run_without_the_description_beside_them_and_it_is_said(
+    tmp_path: Path, image: NDArray[np.uint8]
+) -> None:
+    write_difference(tmp_path / "net.onnx")
+    (tmp_path / "bioimageio.yaml").write_text('{"weights": {"onnx": {"source": "net.onnx"}}}')
+    plan = """
+import tile_infer
+plan = tile_infer.plan_prediction(sys.argv[1], sys.argv[2])
+print(plan.warnings[0])
+"""
+    done = run(plan, tmp_path / "image.tif", tmp_path / "net.onnx")
+    assert done.returncode == 0, done.stderr
+    assert "bioimageio.yaml describes" in done.stdout
+    assert "was not read" in done.stdout
+    assert "pip install 'tile-infer[bioimageio]'" in done.stdout
+    (tmp_path / "bioimageio.yaml").write_text("another.onnx")
+    done = run(plan, tmp_path / "image.tif", tmp_path / "net.onnx")
+    assert "IndexError" in done.stderr, "nothing is to be warned of"

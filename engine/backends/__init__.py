@@ -15,16 +15,17 @@ def open_network(model: "str | os.PathLike[str] | Any", head: str | None = None)
     """Open a network.
 
     Args:
-        model: Path of an ``.onnx`` file, or a ``torch.nn.Module``.
+        model: Path of an ``.onnx`` file, of a ``bioimageio.yaml`` or its package, or a
+            ``torch.nn.Module``.
         head: Name or index of the output to use; needed where there are several.
 
     Raises:
         ModelError: It is neither, or cannot be tiled.
     """
     if isinstance(model, str | os.PathLike):
-        from .onnx import OnnxNetwork
+        from .described import open_described
 
-        return OnnxNetwork(Path(model), head)
+        return open_described(Path(model), head, _open_file)
     # Whoever made a module has imported torch; nobody else pays for that.
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(model, torch.nn.Module):
@@ -34,3 +35,9 @@ def open_network(model: "str | os.PathLike[str] | Any", head: str | None = None)
     raise ModelError(
         f"model is a {type(model).__name__}; give the path of an .onnx file or a torch.nn.Module"
     )
+
+
+def _open_file(path: Path, head: str | None) -> Network:
+    from .onnx import OnnxNetwork
+
+    return OnnxNetwork(path, head)

@@ -6,6 +6,9 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .declared import Declared
+from .preprocessing import Preprocessing
+
 Activation = Literal["none", "sigmoid", "softmax"]
 Ending = Literal["none", "sigmoid", "softmax", "argmax"]
 Scores = Literal["probabilities", "logits"]
@@ -48,6 +51,25 @@ class NetworkFacts:
     """Height and width in micrometers of the pixels that the network was trained on."""
     tile_dependent: tuple[str, ...] = ()
     """Parts whose answer depends on the tile's size, such as an instance normalisation."""
+    percentiles: tuple[float, float] | None = None
+    """Percentiles that ``normalize`` = ``percentile`` turns into 0 and 1, where the metadata has
+    others than the usual."""
+    threshold: float | None = None
+    """Probability above which the metadata lets a single-channel network say 1."""
+    preprocessing: Preprocessing | None = None
+    """What a description beside the file does to the pixels, instead of ``normalize``."""
+    declared: Declared | None = None
+    """What a description says of sizes, margin and halo."""
+    origins: tuple[tuple[str, str], ...] = ()
+    """Fields above that the metadata has set, and who says so: ``the model``, or a file's name."""
+    remarks: tuple[str, ...] = ()
+    """What the user should know of how the metadata was understood."""
+    doubts: tuple[str, ...] = ()
+    """What the user should be warned of: metadata that was not read, or cannot be followed."""
+
+    def says(self, name: str) -> str:
+        """Return who has set a field, as in ``as the model says``."""
+        return f"as {dict(self.origins).get(name, 'the model')} says"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +118,8 @@ class Recipe:
     """Whether probabilities or logits are wanted."""
     scores_dtype: str = "float32"
     """Type of the scores."""
+    clip: tuple[float | None, float | None] = (None, None)
+    """Smallest and largest normalised number; what lies beyond becomes it."""
 
     @property
     def not_computed(self) -> int:
@@ -116,7 +140,8 @@ class Recipe:
     @property
     def normalizes(self) -> bool:
         """Whether the raw pixels are changed at all."""
-        return any(self.offset) or any(scale != 1 for scale in self.scale)
+        scaled = any(self.offset) or any(scale != 1 for scale in self.scale)
+        return scaled or self.clip != (None, None)
 
     @property
     def logit_threshold(self) -> float:

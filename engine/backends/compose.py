@@ -91,6 +91,9 @@ def compose(facts: GraphFacts, recipe: Recipe) -> onnx.ModelProto:
         offset = before.constant(np.reshape(recipe.offset, per_channel), exact)
         scale = before.constant(np.reshape(recipe.scale, per_channel), exact)
         planar = before.add("Mul", before.add("Sub", tensor, offset), scale)
+        for kind, limit in zip(("Max", "Min"), recipe.clip, strict=True):
+            if limit is not None:
+                planar = before.add(kind, planar, before.constant(limit, exact))
     before.add("Cast", planar, output=facts.image, to=facts.image_type)
 
     logits = after.add("Cast", facts.logits, to=TensorProto.FLOAT)

@@ -16,6 +16,7 @@ from ..naming import readable
 from .base import Execution, Layer, NetworkFacts, Output, Recipe, Runner
 from .compose import LABELS, PIXELS, SCORES, compose, cut_to_logits, with_shapes
 from .device import cuda_index
+from .metadata import THE_MODEL, with_metadata
 from .onnx_graph import GraphFacts, read_graph
 
 
@@ -34,11 +35,8 @@ class OnnxNetwork:
             batch=batch,
             head=self.graph.head,
             ends_in=self.graph.ends_in,
-            class_names=self.graph.metadata.classes,
-            normalize=self.graph.metadata.normalize,
-            mean=self.graph.metadata.mean,
-            std=self.graph.metadata.std,
         )
+        self._facts = with_metadata(self._facts, THE_MODEL, self.graph.metadata)
 
     @property
     def facts(self) -> NetworkFacts:

@@ -8,8 +8,8 @@ from onnx import TensorProto, helper
 
 from ...tiler.errors import ModelError, SettingError, first_line
 from .base import Ending
+from .metadata import METADATA_KEY, Metadata, decode
 from .onnx_ending import bypass_ending
-from .onnx_metadata import Metadata, read_metadata
 
 OLDEST_OPSET = 13
 """Older graphs are converted: before it, Softmax and ReduceSum meant something else."""
@@ -36,7 +36,7 @@ class GraphFacts:
     ends_in: Ending
     """The final activation."""
     metadata: Metadata
-    """What the file says of classes and normalisation."""
+    """What the file says of itself."""
 
 
 def read_graph(path: Path, head: str | None) -> GraphFacts:
@@ -94,7 +94,7 @@ def read_graph(path: Path, head: str | None) -> GraphFacts:
         output.name,
         logits,
         ends_in,
-        read_metadata(model, path),
+        _metadata(model, path),
     )
 
 
@@ -142,6 +142,12 @@ def _image_input(model: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:
             "export the network with a float32 or float16 input"
         )
     return inputs[0]
+
+
+def _metadata(model: onnx.ModelProto, path: Path) -> Metadata:
+    text = next((entry.value for entry in model.metadata_props if entry.key == METADATA_KEY), None)
+    where = f"model {path}: its metadata {METADATA_KEY!r}"
+    return Metadata() if text is None else decode(text, where)
 
 
 def _shape(value: onnx.ValueInfoProto) -> list[int | None]:

@@ -177,6 +177,8 @@ class _TorchRunner:
             images = images.permute(0, 3, 1, 2)
             if recipe.normalizes:
                 images = (images.to(self.exact) - self.offset) * self.scale
+                if recipe.clip != (None, None):
+                    images = images.clamp(*recipe.clip)
             images = images.float().contiguous()
             with self._arithmetic(), recorder or nullcontext():
                 logits = self.network.forward(images)

@@ -1,13 +1,13 @@
 """Export of a Torch network to one ONNX file that says what its axes and channels mean."""
 
-import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...tiler.errors import MissingExtraError, SettingError
-from ..backends.onnx_metadata import METADATA_KEY
+from ..backends.base import Activation
+from ..backends.metadata import METADATA_KEY, Metadata, decode
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,6 +25,12 @@ def export_onnx(
     classes: Sequence[str] | None = None,
     normalize: str | None = None,
     batch: int | None = None,
+    colours: Sequence[tuple[int, int, int]] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    activation: Activation | None = None,
+    threshold: float | None = None,
+    pixel_size: float | tuple[float, float] | None = None,
 ) -> None:
     """Write a network as ONNX, from ``image`` to ``logits``, both ``(batch, channel, y, x)``.
 
@@ -38,15 +44,34 @@ def export_onnx(
         classes: Names of the output channels, for the mask's metadata.
         normalize: How pixels become the network's input, e.g. ``unit`` for ``[0, 1]``.
         batch: Tiles per call, the only number the file will take; free where ``None``.
+        colours: Red, green and blue of each label.
+        mean: Mean of each channel in units of ``[0, 1]``; goes with ``std``, replaces
+            ``normalize``.
+        std: Standard deviation of each channel in units of ``[0, 1]``.
+        activation: What turns the logits into probabilities.
+        threshold: Probability above which a network of one output channel says 1.
+        pixel_size: Size in micrometers of the pixels it was trained on: one number, or height and
+            width.
 
     Raises:
-        SettingError: A size is below 1, or the number of classes is not that of the logits.
+        SettingError: A size is below 1, the number of classes is not that of the logits, or the
+            metadata contradicts itself.
         MissingExtraError: Torch is not installed.
     """
     if min(in_channels, *(size or (1, 1)), 1 if batch is None else batch) < 1:
         raise SettingError(
             f"an export needs in_channels, size and batch >= 1; got {in_channels}, {size}, {batch}"
         )
+    metadata = _metadata(
+        classes=_tuple(classes),
+        colours=_tuple(colours),
+        normalize=normalize,
+        mean=_tuple(mean),
+        std=_tuple(std),
+        activation=activation,
+        threshold=threshold,
+        pixel_size=pixel_size,
+    )
     try:
         import torch
     except ImportError as error:
@@ -88,13 +113,23 @@ def export_onnx(
     finally:
         module.train(trained)
 
-    known = {"classes": list(classes) if classes is not None else None, "normalize": normalize}
-    stated = {key: value for key, value in known.items() if value is not None}
     graph = onnx.load(str(path))
-    if stated:
-        onnx.helper.set_model_props(graph, {METADATA_KEY: json.dumps(stated)})
+    if metadata.stated():
+        onnx.helper.set_model_props(graph, {METADATA_KEY: metadata.encode()})
     onnx.checker.check_model(graph, full_check=True)
     onnx.save(graph, str(path))
+
+
+def _tuple(values: Sequence[Any] | None) -> tuple[Any, ...] | None:
+    return None if values is None else tuple(values)
+
+
+def _metadata(**said: Any) -> Metadata:
+    try:
+        # By way of JSON, where types and ranges are checked.
+        return decode(Metadata(**said).encode(), "the metadata")
+    except ValueError as error:
+        raise SettingError(f"an export's metadata must hold together: {error}") from error
 
 
 def _example_size(module: "nn.Module") -> tuple[int, int]:

@@ -19,6 +19,7 @@ def group_attributes(plan: Plan, levels: int) -> dict[str, Any]:
             "plan": plan.fingerprint,
             "exact": plan.exact,
             "classes": list(plan.class_names),
+            **_colours(plan),
             "not_computed": plan.recipe.not_computed,
             "network": {"name": plan.network.name, "sha256": plan.network.sha256},
             "image": {
@@ -43,6 +44,12 @@ def _georeference(plan: Plan) -> dict[str, Any]:
     if place.transform is not None:
         transform = list(scaled(place.transform, plan.level0_pixels))
     return {"georeference": {"crs": place.crs, "transform": transform}}
+
+
+def _colours(plan: Plan) -> dict[str, Any]:
+    """Return red, green and blue of each label, where the model says them."""
+    colours = plan.network.class_colours
+    return {"colours": [list(colour) for colour in colours]} if colours else {}
 
 
 def _multiscale(plan: Plan, levels: int) -> dict[str, Any]:

@@ -91,6 +91,27 @@ def whole_tile(tmp_path: Path) -> Path:
     return _save(tmp_path / "whole.onnx", nodes, [[[[1.0]]], [[[-1.0]]]], (0.0, 0.0))
 
 
+@pytest.fixture
+def halving(tmp_path: Path) -> Path:
+    """A network that says, for each 2 x 2 pixels, whether their mean is above a half."""
+    nodes = [
+        helper.make_node("AveragePool", ["image"], ["mean"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Conv", ["mean", "weights", "bias"], ["logits"]),
+    ]
+    return _save(tmp_path / "half.onnx", nodes, [[[[0.0]]], [[[1.0]]]], (0.5, 0.0))
+
+
+@pytest.fixture
+def doubling(tmp_path: Path) -> Path:
+    """A network that says 2 x 2 times whether a pixel is above a half."""
+    nodes = [
+        helper.make_node("Conv", ["image", "weights", "bias"], ["deep"]),
+        helper.make_node("DepthToSpace", ["deep"], ["logits"], blocksize=2),
+    ]
+    weights = [[[[0.0]]], [[[1.0]]]] * 4
+    return _save(tmp_path / "double.onnx", nodes, weights, (0.5, 0.0) * 4, classes=2)
+
+
 def write_network(
     path: Path, weights: object, bias: tuple[float, ...], pads: tuple[int, ...] = (0, 0, 0, 0)
 ) -> Path:
@@ -100,7 +121,11 @@ def write_network(
 
 
 def _save(
-    path: Path, nodes: list[onnx.NodeProto], weights: object, bias: tuple[float, ...]
+    path: Path,
+    nodes: list[onnx.NodeProto],
+    weights: object,
+    bias: tuple[float, ...],
+    classes: int | None = None,
 ) -> Path:
     values = np.asarray(weights, np.float32)
     graph = helper.make_graph(
@@ -113,7 +138,7 @@ def _save(
         ],
         [
             helper.make_tensor_value_info(
-                "logits", TensorProto.FLOAT, ["n", len(values), "rows", "columns"]
+                "logits", TensorProto.FLOAT, ["n", classes or len(values), "rows", "columns"]
             )
         ],
         [

@@ -2,6 +2,7 @@ import json
 import warnings
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -258,9 +259,9 @@ class TestSeveralImages:
         assert done.code == 1
         (line,) = (line for line in done.err.splitlines() if "unfinished" in line)
         assert line.startswith("note: b.nan.zarr is unfinished")
-        assert "the same command continues" in line
+        assert "the same command continues it, and --overwrite starts again" in line
         again = run("b.tif", "--model", never_a_number, "--overwrite")
-        assert "the same command without --overwrite continues" in again.err
+        assert "the same command without --overwrite continues it" in again.err
 
     def test_a_missing_network_is_told_once(self, run: Run, image: Write) -> None:
         image("a.tif")
@@ -399,3 +400,27 @@ def test_the_mask_is_written_in_other_formats_as_well(
     refused = run(picture, "--model", bright, "--out", tmp_path / "n.zarr", "--also", "mask.xyz")
     assert refused.code == 2
     assert not (tmp_path / "n.zarr").exists()
+
+
+@pytest.mark.parametrize(("network", "scale"), [("halving", 0.5), ("doubling", 2)])
+def test_files_beside_a_mask_of_another_scale_lie_on_the_image(
+    run: Run, tmp_path: Path, request: pytest.FixtureRequest, network: str, scale: float
+) -> None:
+    pixels = np.zeros((40, 60), np.uint8)
+    pixels[10:20, 30:50] = 255
+    tifffile.imwrite("slide.tif", pixels, resolution=(1e4 / 0.5, 1e4 / 0.5), resolutionunit=3)
+    model = request.getfixturevalue(network)
+    also = ("--also", "ome.tif", "--also", "geojson", "--preview", "png")
+    assert run("slide.tif", "--model", model, "--out", "m.zarr", *also).code == 0
+    assert labels("m.zarr").shape == (40 * scale, 60 * scale)
+    with tifffile.TiffFile("m.ome.tif") as tiff:
+        assert (tiff.asarray() == labels("m.zarr")).all()
+        size = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]["Pixels"]["PhysicalSizeX"]
+    assert size == 0.5 / scale
+    (feature,) = json.loads(Path("m.geojson").read_text())["features"]
+    (ring,) = feature["geometry"]["coordinates"]
+    assert {x for x, _ in ring} == {30, 50}
+    assert {y for _, y in ring} == {10, 20}
+    picture = imagecodecs.png_decode(Path("m.png").read_bytes())
+    assert picture.shape == (40, 60, 3)
+    assert ((picture != 0).any(axis=2) == (pixels != 0)).all()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from tile_infer.engine.backends.onnx_metadata import METADATA_KEY
+from tile_infer.engine.backends.metadata import METADATA_KEY
 from tile_infer.engine.networks.export import export_onnx
 from tile_infer.engine.networks.unet import UNet
 from tile_infer.tiler.errors import SettingError
