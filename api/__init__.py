@@ -66,7 +66,8 @@ def predict_large(
     Args:
         image: Path of a TIFF or Zarr, or a NumPy, Zarr or Dask array ``(y, x)`` or
             ``(y, x, channel)`` of any integer or floating type.
-        model: Path of an ``.onnx`` file, or a ``torch.nn.Module``.
+        model: Path of an ``.onnx`` file, or a ``torch.nn.Module``; with ``trust_model=True`` also
+            path of a TorchScript or ``torch.export`` file.
         out: Folder of the mask, an OME-Zarr group. By default ``slide.unet.zarr`` beside
             ``slide.tif``; the mask of an array stays in memory.
         overwrite: Start again where another mask is.
@@ -134,14 +135,16 @@ def inspect_network(
     head: str | None = None,
     channels: int | None = None,
     tolerance: float | None = None,
+    trust_model: bool = False,
 ) -> Probe:
     """Measure a network's tile sizes, margin, period and halo by running it on noise.
 
     Args:
-        model: Path of an ``.onnx`` file, or a ``torch.nn.Module``.
+        model: As for ``predict_large``.
         head: Name or index of the output to use; needed where there are several.
         channels: Input channels, for a network that does not say.
         tolerance: Error of the logits, as a share of the largest, that a halo may leave.
+        trust_model: Whether a file may be opened that can run code.
 
     Returns:
         The geometry, and whether the network can be tiled exactly.
@@ -157,5 +160,5 @@ def inspect_network(
     from .engine.backends import open_network
     from .engine.inspection import inspect
 
-    with closing(open_network(model, head)) as network:
+    with closing(open_network(model, head, trust_model=trust_model)) as network:
         return inspect(network, Settings(tolerance=tolerance), channels)

@@ -24,24 +24,27 @@ def inspect(
     head: Annotated[str | None, Parameter(metavar="NAME")] = None,
     tolerance: Annotated[float | None, Parameter(metavar="X")] = None,
     channels: Annotated[int | None, Parameter(metavar="N")] = None,
+    trust_model: bool = False,
     terminal: Annotated[Terminal, Parameter(parse=False)],
 ) -> int:
     """Measure a network's tile sizes, margin, period and halo.
 
     Args:
-        model: The network: an ONNX file, or a bioimageio.yaml or its package.
+        model: The network: an ONNX, TorchScript or torch.export file, or a bioimageio.yaml or its
+            package.
         json: Print JSON.
         head: Name or index of the network's output, where it has several.
         tolerance: Error of the logits, as a share of the largest, that the halo may leave.
         channels: Input channels, for a network that does not say.
+        trust_model: Open a network file that can run code: TorchScript and torch.export.
         terminal: Where to print.
     """
     settings = Settings(head=head, tolerance=tolerance)
     if channels is not None and channels < 1:
         raise SettingError(f"channels={channels} is not possible; use 1 or more")
-    with closing(open_network(model, head)) as network:
+    with closing(open_network(model, head, trust_model=trust_model)) as network:
         probe = measure(network, settings, channels)
-        facts = network.facts
+        facts = network.facts  # running it tells some of them
     summary = network_summary(facts, probe)
     for doubt in facts.doubts:
         terminal.warning(doubt)

@@ -183,6 +183,9 @@ class Options:
     head: Annotated[str | None, Parameter(metavar="NAME", group=RESULT)] = None
     """Name or index of the network's output, where it has several."""
 
+    trust_model: Annotated[bool | None, Parameter(group=MACHINE)] = None
+    """Open a network file that can run code: TorchScript and torch.export."""
+
     tile: Annotated[tuple[int, int] | None, _typed(tile_of, "HxW", TILING)] = None
     """Height and width of a tile in pixels, or one number for both, for a network that takes
     several sizes."""

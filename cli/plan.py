@@ -25,7 +25,8 @@ def plan(
 
     Args:
         image: Image to plan for.
-        model: The network: an ONNX file, or a bioimageio.yaml or its package.
+        model: The network: an ONNX file, a bioimageio.yaml or its package, or with --trust-model
+            TorchScript or torch.export.
         json: Print JSON.
         options: How to do it.
         terminal: Where to print.

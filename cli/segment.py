@@ -48,7 +48,7 @@ def segment(
 
     Args:
         images: Images to segment: TIFF files, or Zarr folders.
-        model: The network, an ONNX file.
+        model: The network: an ONNX file, or with --trust-model TorchScript or torch.export.
         out: Folder of the mask, or for several images the folder that all masks go into
             [default: slide.unet.zarr beside slide.tif].
         overwrite: Start again where a mask of other settings is.
@@ -84,7 +84,9 @@ def _name_of(model: Path, images: tuple[Path, ...], settings: Settings) -> str:
     if len(images) == 1:
         return model.stem  # the engine names a single mask
     # What fails for all need not be said for each.
-    with closing(open_network(model, settings.head)) as network:
+    with closing(
+        open_network(model, settings.head, trust_model=bool(settings.trust_model))
+    ) as network:
         return network.facts.name
 
 

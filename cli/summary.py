@@ -124,6 +124,9 @@ def network_lines(network: dict[str, Any]) -> list[str]:
         facts["disagreement"] = (
             f"{network['disagreement']:.2g} of the largest logit, in the middle of two tiles"
         )
+    if network["tile_dependent"]:
+        name = "no effect of" if network["bounded"] else "because of"
+        facts[name] = ", ".join(network["tile_dependent"])
     return columns(facts.items())
 
 

@@ -1,5 +1,7 @@
 """Hold what a description says of tiles against what was measured."""
 
+from math import floor
+
 from ..tiler.errors import ModelError
 from ..tiler.geometry import AxisGeometry
 from .backends.base import NetworkFacts
@@ -11,7 +13,7 @@ def check_declared(facts: NetworkFacts, probe: Probe, *, sizes: bool = True) -> 
     """Return notes on where the measured is used instead of what a description says.
 
     A halo is a matter of taste: its author may have cropped more than was needed, or put up with a
-    small error. Sizes, margin and classes are either true or not.
+    small error. Sizes of tiles and outputs, and classes, are either true or not.
 
     Args:
         facts: The network, with what is said of it.
@@ -36,11 +38,14 @@ def check_declared(facts: NetworkFacts, probe: Probe, *, sizes: bool = True) -> 
     ):
         if sizes:
             _check_size(who, name, declared, measured)
-        if declared.lost not in (None, measured.lost):
-            raise ModelError(
-                f"{who} says that a tile loses {declared.lost} px along {name}, measured were "
-                f"{measured.lost}; correct the description"
-            )
+        if declared.scale is not None and declared.offset is not None:
+            tile = declared.size or measured.size
+            output = floor(tile * declared.scale + declared.offset)
+            if output != measured.output(tile):
+                raise ModelError(
+                    f"{who} says that {tile} px give {output} px along {name}, measured were "
+                    f"{measured.output(tile)}; correct the description"
+                )
         halo = max(measured.halo_before, measured.halo_after)
         if probe.bounded and declared.halo is not None and declared.halo < halo:
             text = (

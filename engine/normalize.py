@@ -82,6 +82,8 @@ def resolve_normalization(
         mode, mean, std = network.normalize, network.mean, network.std
         who = network.says("normalize" if mean is None else "mean")
         limits = network.percentiles or limits
+    if np.dtype(network.input_dtype).kind in "iu":
+        return _raw(network, source, mode, mean, who, count)
     if mean is not None and std is not None:
         return _constants("given", mean, std, full, count, f"normalised by mean and std, {who}")
     assumed = mode in (None, "auto")
@@ -137,6 +139,35 @@ def largest_input(
         abs(min(max(value, -inf if low is None else low), inf if high is None else high))
         for value in values
     )
+
+
+def _raw(
+    network: NetworkFacts,
+    source: Source,
+    mode: str | None,
+    mean: tuple[float, ...] | None,
+    who: str,
+    channels: int,
+) -> Normalization:
+    """Return no normalisation, for a network that takes whole numbers.
+
+    Raises:
+        SettingError: Something else is wanted, or its type does not hold the image's numbers.
+    """
+    wanted, dtype = network.input_dtype, source.facts.dtype
+    if mean is not None or mode not in (None, "auto", "none"):
+        asked = "mean and std" if mean is not None else f"normalize={mode}"
+        raise SettingError(
+            f"{network.name} takes {wanted} pixels as they are, so {asked} ({who}) is not "
+            "possible; leave it out"
+        )
+    if not np.can_cast(dtype, wanted):
+        raise SettingError(
+            f"{network.name} takes {wanted} pixels as they are, and {source.facts.name} is "
+            f"{dtype}; convert the image to {wanted}"
+        )
+    note = f"pixels as they are (the network takes {wanted})"
+    return Normalization("none", (0.0,) * channels, (1.0,) * channels, note)
 
 
 def _constants(

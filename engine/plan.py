@@ -204,4 +204,5 @@ def network_summary(facts: NetworkFacts, probe: Probe) -> dict[str, Any]:
         "pixel_size": list(facts.pixel_size) if facts.pixel_size else None,
         "declared": asdict(facts.declared) if facts.declared else None,
         "origins": dict(facts.origins),
+        "tile_dependent": list(facts.tile_dependent),
     }

@@ -27,6 +27,7 @@ from .scale import choose_level, with_pixel_size
 from .settings import Settings
 from .sizing import choose_batch, fit_memory
 from .sources import Source, open_source
+from .verdict import through, without_effect
 from .work import measure_work
 
 CORE_LIMIT_PX = {"cpu": 512, "cuda": 2048}
@@ -49,7 +50,9 @@ def plan_image(image: Any, model: Any, settings: Settings) -> Plan:
     """
     with (
         closing(open_source(image, **settings.of_image())) as source,
-        closing(open_network(model, settings.head)) as network,
+        closing(
+            open_network(model, settings.head, trust_model=bool(settings.trust_model))
+        ) as network,
     ):
         return make_plan(source, network, settings)
 
@@ -87,6 +90,7 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
         blend = "hann"
     if not fits:
         warnings.append(_why_not_exact(facts, probe, blend))
+    notes.extend(without_effect(facts, probe))
     if probe.whole_numbers:
         warnings.append(_check_whole_numbers(facts, probe))
     turns = TURNS[settings.tta]
@@ -131,7 +135,8 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
         memory_bytes=memory_bytes,
         output_bytes=_output_bytes(grid, recipe, settings),
         nodata=nodata,
-        settings=settings.resolved(
+        # Whom a run trusts is not handed on with its plan, which somebody else may have written.
+        settings=replace(settings, trust_model=None).resolved(
             device=device,
             axes=source.facts.axes,
             precision=execution.precision,
@@ -230,8 +235,10 @@ def _why_not_exact(network: NetworkFacts, probe: Probe, blend: str | None) -> st
     }
     blended = blend in WINDOWS
     return (
-        f"{network.name} cannot be tiled exactly: {causes[probe.verdict]} (two tiles disagree by "
-        f"{probe.disagreement:.2g} of the largest logit in their middle); "
+        f"{network.name} cannot be tiled exactly: {causes[probe.verdict]}"
+        + through(network, probe)
+        + " (two tiles disagree by "
+        + f"{probe.disagreement:.2g} of the largest logit in their middle); "
         + ("overlapping tiles are blended" if blended else "there may be seams between tiles")
         + ", and the mask depends on the tile's size"
     )

@@ -59,7 +59,9 @@ def predict(
     begun = perf_counter()
     with ExitStack() as opened:
         source = opened.enter_context(closing(open_source(image, **settings.of_image())))
-        network = opened.enter_context(closing(open_network(model, settings.head)))
+        network = opened.enter_context(
+            closing(open_network(model, settings.head, trust_model=bool(settings.trust_model)))
+        )
         store = open_store(_default_out(image, network) if out is None else out)
         _keep_apart(image, store)
         plan, run = _settle(store, source, network, settings, overwrite)
@@ -237,7 +239,7 @@ def _differences(plan: Plan, source: Source, network: Network, settings: Setting
     return found
 
 
-_WITHOUT_EFFECT = {"memory", "device_memory", "head", "level", "mpp"}
+_WITHOUT_EFFECT = {"memory", "device_memory", "head", "level", "mpp", "trust_model"}
 """Settings of which the plan holds what became of them."""
 
 

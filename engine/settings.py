@@ -84,6 +84,7 @@ class Options(TypedDict, total=False):
     threshold: float | None
     output: Literal["labels", "probabilities", "logits"] | None
     head: str | None
+    trust_model: bool | None
     tile: tuple[int, int] | None
     batch_size: int | None
     memory: int | None
@@ -145,6 +146,8 @@ class Settings:
     [default: labels]."""
     head: str | None = None
     """Name or index of the network's output, where it has several."""
+    trust_model: bool | None = None
+    """Whether a network file may be opened that can run code: TorchScript and torch.export."""
     tile: tuple[int, int] | None = None
     """Height and width of a tile in pixels, for a network that takes several sizes."""
     batch_size: int | None = None
@@ -182,6 +185,9 @@ class Settings:
                 object.__setattr__(self, name, _of_kind(kind, name, value))
         if self.nodata is not None:
             object.__setattr__(self, "nodata", nodata_setting(self.nodata))
+        if self.trust_model not in (None, False, True):
+            raise SettingError(f"trust_model={self.trust_model!r} is not possible; use True")
+        object.__setattr__(self, "trust_model", bool(self.trust_model) or None)
         for name, values in _CHOICES.items():
             if getattr(self, name) not in (None, *values):
                 raise SettingError(

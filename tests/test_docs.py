@@ -1,11 +1,63 @@
-"""The documents say what the code does."""
+"""The documents say what the code does, and what they say is shown by the tests they name."""
 
+import ast
 import re
 from pathlib import Path
 
+import pytest
+
 from tile_infer.engine.backends.metadata import Metadata, decode
 
-MODELS = (Path(__file__).resolve().parents[1] / "docs/models.md").read_text()
+TESTS = Path(__file__).resolve().parent
+FORMATS = (TESTS.parent / "docs" / "formats.md").read_text()
+MODELS = (TESTS.parent / "docs" / "models.md").read_text()
+_NAMED = re.compile(r"`([\w/]+\.py)::(\w+)`")
+
+
+def rows(text: str) -> list[str]:
+    """Return the rows of all tables, without heads and rulers."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    rulers = {i for i, line in enumerate(lines) if not line.strip("|- ")}
+    return [line for i, line in enumerate(lines) if i not in rulers and i + 1 not in rulers]
+
+
+def without_test(text: str) -> list[str]:
+    """Return the rows whose last cell names no test, or one that is not there."""
+    wrong = []
+    for row in rows(text):
+        named = _NAMED.findall(row.rstrip("| ").rpartition("|")[2])
+        if not named or not all(name in functions(TESTS / file) for file, name in named):
+            wrong.append(row)
+    return wrong
+
+
+def functions(path: Path) -> set[str]:
+    """Return the names of a file's tests."""
+    if not path.exists():
+        return set()
+    tree = ast.parse(path.read_text())
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+def test_every_row_names_tests_that_exist() -> None:
+    assert without_test(FORMATS) == []
+    assert len(rows(FORMATS)) > 30
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "",
+        "tested",
+        "`engine/sources/test_raster.py::test_nothing_of_the_kind`",
+        "`engine/sources/test_absent.py::test_jpeg_equals_its_decoder`",
+    ],
+)
+def test_a_row_without_its_test_is_noticed(cell: str) -> None:
+    good = "`engine/sources/test_raster.py::test_jpeg_equals_its_decoder`"
+    table = "| what | how far | test |\n|---|---|---|\n| a | b | {} |\n"
+    assert without_test(table.format(good)) == []
+    assert without_test(table.format(cell)) == [f"| a | b | {cell} |"]
 
 
 def test_the_example_of_a_models_metadata_is_valid() -> None:

@@ -49,6 +49,8 @@ class NetworkFacts:
     """Red, green and blue of the classes, where the metadata has them."""
     pixel_size: tuple[float, float] | None = None
     """Height and width in micrometers of the pixels that the network was trained on."""
+    input_dtype: str = "float32"
+    """Type of the image input; one of whole numbers is given the raw pixels."""
     tile_dependent: tuple[str, ...] = ()
     """Parts whose answer depends on the tile's size, such as an instance normalisation."""
     percentiles: tuple[float, float] | None = None

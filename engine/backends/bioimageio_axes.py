@@ -58,17 +58,17 @@ def declared_axis(source: Any, result: Any, name: str) -> DeclaredAxis:
         name: ``y`` or ``x``.
     """
     before, after = _axis(source, name), _axis(result, name)
-    size = step = lost = None
+    size = step = scale = offset = None
     if isinstance(before.size, int):
         size = before.size
     elif hasattr(before.size, "step"):
         size, step = before.size.min, before.size.step
-    if after.scale == before.scale:
-        if isinstance(after.size, int):
-            lost = size - after.size if size is not None and step is None else None
-        elif _refers_to(after.size, source, name):
-            lost = -after.size.offset
-    return DeclaredAxis(size, step, lost, getattr(after, "halo", None))
+    if _refers_to(after.size, source, name):
+        scale, offset = before.scale / after.scale, float(after.size.offset)
+    elif isinstance(after.size, int) and size is not None and step is None:
+        scale = before.scale / after.scale
+        offset = after.size - size * scale
+    return DeclaredAxis(size, step, scale, offset, getattr(after, "halo", None))
 
 
 def pixel_size(source: Any) -> tuple[float, float] | None:

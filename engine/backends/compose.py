@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from .base import Recipe
+from .onnx_chain import Chain
 from .onnx_graph import GraphFacts
 
 PIXELS = "tile_infer/pixels"
@@ -17,34 +18,11 @@ UNROLLED_CLASSES = 32
 """Up to so many classes, a running maximum (50 times faster on a CPU) replaces ArgMax."""
 
 
-class _Chain:
-    """Nodes appended one after the other, each with an output name that only this chain gives."""
-
-    def __init__(self, model: onnx.ModelProto, name: str) -> None:
-        self.graph, self.name = model.graph, f"tile_infer/{name}"
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants = 0
-
-    def add(self, kind: str, *inputs: str, output: str | None = None, **attributes: object) -> str:
-        """Append a node; return the name of its output."""
-        name = output or f"{self.name}/{kind}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
-        return name
-
-    def constant(self, value: object, dtype: object) -> str:
-        """Add a constant; return its name."""
-        self.constants += 1
-        name = f"{self.name}/constant_{self.constants}"
-        array = np.asarray(value, dtype=np.dtype(dtype))  # type: ignore[call-overload]
-        self.graph.initializer.append(numpy_helper.from_array(array, name))
-        return name
-
-
 def cut_to_logits(facts: GraphFacts) -> onnx.ModelProto:
     """Return the graph ending in float logits instead of labels or probabilities."""
     model = onnx.ModelProto()
     model.CopyFrom(facts.model)
-    chain = _Chain(model, "end")
+    chain = Chain(model, "end")
     logits = chain.add("Cast", facts.logits, output="tile_infer/logits", to=TensorProto.FLOAT)
     model.graph.node.extend(chain.nodes)
     _set_outputs(model, [(logits, TensorProto.FLOAT, 4)])
@@ -56,7 +34,7 @@ def with_shapes(facts: GraphFacts) -> tuple[onnx.ModelProto, list[onnx.NodeProto
     model = onnx.ModelProto()
     model.CopyFrom(facts.model)
     layers = [node for node in model.graph.node if node.op_type in LAYERS]
-    chain = _Chain(model, "shapes")
+    chain = Chain(model, "shapes")
     wanted = []
     for index, node in enumerate(layers):
         for tensor, end in ((node.input[0], "in"), (node.output[0], "out")):
@@ -80,7 +58,7 @@ def compose(facts: GraphFacts, recipe: Recipe) -> onnx.ModelProto:
     model = onnx.ModelProto()
     model.CopyFrom(facts.model)
     network = list(model.graph.node)
-    before, after = _Chain(model, "before"), _Chain(model, "after")
+    before, after = Chain(model, "before"), Chain(model, "after")
 
     planar = before.add("Transpose", PIXELS, perm=[0, 3, 1, 2])
     if recipe.normalizes:
@@ -115,20 +93,13 @@ def compose(facts: GraphFacts, recipe: Recipe) -> onnx.ModelProto:
 
     del model.graph.node[:]
     model.graph.node.extend([*before.nodes, *network, *after.nodes])
-    constants = {constant.name for constant in model.graph.initializer}
-    kept = [entry for entry in model.graph.input if entry.name in constants]
-    del model.graph.input[:]
-    pixels = helper.make_tensor_value_info(
-        PIXELS,
-        helper.np_dtype_to_tensor_dtype(np.dtype(recipe.dtype)),
-        [facts.shape[0] or "batch", *recipe.tile, recipe.channels],
-    )
-    model.graph.input.extend([pixels, *kept])
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(recipe.dtype))
+    _set_input(model, PIXELS, kind, (facts.shape[0] or "batch", *recipe.tile, recipe.channels))
     _set_outputs(model, outputs)
     return model
 
 
-def _labels(chain: _Chain, logits: str, recipe: Recipe) -> None:
+def _labels(chain: Chain, logits: str, recipe: Recipe) -> None:
     # ONNX Runtime selects among uint8 and int32, but not among uint16.
     dtype = "uint8" if recipe.label_dtype == "uint8" else "int32"
     kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
@@ -164,7 +135,7 @@ def _labels(chain: _Chain, logits: str, recipe: Recipe) -> None:
     chain.add("Cast", labels, output=LABELS, to=stored)
 
 
-def _scores(chain: _Chain, logits: str, recipe: Recipe) -> None:
+def _scores(chain: Chain, logits: str, recipe: Recipe) -> None:
     scores = logits
     if recipe.scores == "probabilities" and recipe.activation == "sigmoid":
         scores = chain.add("Sigmoid", logits)
@@ -179,6 +150,16 @@ def _scores(chain: _Chain, logits: str, recipe: Recipe) -> None:
         output=SCORES,
         to=helper.np_dtype_to_tensor_dtype(np.dtype(recipe.scores_dtype)),
     )
+
+
+def _set_input(
+    model: onnx.ModelProto, name: str, kind: int, shape: Sequence[int | str | None]
+) -> None:
+    """Replace the image input; constants that are inputs too, as of old, stay."""
+    constants = {constant.name for constant in model.graph.initializer}
+    kept = [entry for entry in model.graph.input if entry.name in constants]
+    del model.graph.input[:]
+    model.graph.input.extend([helper.make_tensor_value_info(name, kind, shape), *kept])
 
 
 def _set_outputs(model: onnx.ModelProto, outputs: Sequence[tuple[str, int, int]]) -> None:

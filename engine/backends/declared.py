@@ -11,8 +11,10 @@ class DeclaredAxis:
     """A valid tile size in pixels: the only one, or with ``step`` the smallest."""
     step: int | None = None
     """Difference between neighbouring valid tile sizes in pixels; ``None`` for a fixed size."""
-    lost: int | None = None
-    """Pixels of a tile without output, where the output has the scale of the input."""
+    scale: float | None = None
+    """Output pixels per pixel of a tile."""
+    offset: float | None = None
+    """Output pixels that a tile gives besides: negative where some are lost."""
     halo: int | None = None
     """Spoiled output pixels on each side."""
 

@@ -17,7 +17,10 @@ from .base import Execution, Layer, NetworkFacts, Output, Recipe, Runner
 from .compose import LABELS, PIXELS, SCORES, compose, cut_to_logits, with_shapes
 from .device import cuda_index
 from .metadata import THE_MODEL, with_metadata
+from .noise import as_input
+from .onnx_causes import tile_dependent_parts
 from .onnx_graph import GraphFacts, read_graph
+from .onnx_types import numpy_name
 
 
 class OnnxNetwork:
@@ -35,6 +38,10 @@ class OnnxNetwork:
             batch=batch,
             head=self.graph.head,
             ends_in=self.graph.ends_in,
+            input_dtype=self.graph.stated_type,
+            tile_dependent=tile_dependent_parts(
+                self.graph.model, self.graph.image, self.graph.logits
+            ),
         )
         self._facts = with_metadata(self._facts, THE_MODEL, self.graph.metadata)
 
@@ -47,21 +54,32 @@ class OnnxNetwork:
         """Say whether the network can be given so many channels."""
         return self.facts.channels in (None, channels)
 
+    @property
+    def _number(self) -> str:
+        """Type of the image input of the graph, which is that of the file unless it is double."""
+        return numpy_name(self.graph.image_type)
+
     @cached_property
     def _logits_session(self) -> Any:
         return _session(cut_to_logits(self.graph), Execution("cpu", threads=_all_cores()))
 
     def logits(self, tiles: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run normalised tiles ``(batch, channel, y, x)``; return ``(batch, class, y, x)``."""
-        tiles = tiles.astype(
-            onnx.helper.tensor_dtype_to_np_dtype(self.graph.image_type), copy=False
-        )
+        """Run normalised tiles ``(batch, channel, y, x)``; return ``(batch, class, y, x)``.
+
+        A network of whole numbers is given bytes instead of numbers around 0.
+        """
         results = []
         batch = self.facts.batch or len(tiles)
         for first in range(0, len(tiles), batch):
             run = tiles[first : first + batch]
             filled = np.concatenate([run, *[run[-1:]] * (batch - len(run))])
+            filled = as_input(filled, self._number)
             found = self._logits_session.run(None, {self.graph.image: filled})[0]
+            if len(found) != batch:
+                raise ModelError(
+                    f"{self.facts.name} returns a map of shape {found.shape} for {batch} tiles; "
+                    "export it from (batch, channel, y, x) to (batch, class, y, x)"
+                )
             results.append(found[: len(run)])
         return np.concatenate(results)
 
@@ -76,8 +94,7 @@ class OnnxNetwork:
         session, nodes, weights = self._shapes_session
         if not nodes:
             return ()
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(self.graph.image_type)
-        zeros = np.zeros((self.facts.batch or 1, channels, *tile), dtype)
+        zeros = np.zeros((self.facts.batch or 1, channels, *tile), self._number)
         shapes = session.run(None, {self.graph.image: zeros})
         found = []
         for node, source, result in zip(nodes, shapes[::2], shapes[1::2], strict=True):
@@ -86,6 +103,8 @@ class OnnxNetwork:
                 continue
             _, width_in, *size_in = map(int, source)
             _, width_out, height, width = map(int, result)
+            if node.op_type == "MatMul":  # over the last axis, so that is where the channels are
+                _, height, width, width_out = map(int, result)
             if node.op_type == "Conv":
                 work = width_out * height * width * int(np.prod(weight[1:]))
             elif node.op_type == "ConvTranspose":

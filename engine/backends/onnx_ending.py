@@ -1,21 +1,22 @@
 """Find a sigmoid, softmax or argmax at the end of an ONNX graph, and leave it out."""
 
-from typing import Any
-
 import onnx
-from onnx import helper
 
 from .base import Ending
+from .onnx_axes import NEW, backward
+from .onnx_chain import Chain, attribute, small_constants
+from .onnx_layout import STANDARD, to_standard
 
 _LAYOUT = {"Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape", "Transpose", "Slice", "Gather"}
 """Operators that move values without changing them: an activation may come before them."""
 
-
 _LEFT_OUT = {"Clip", "Cast"}
 """Operators that are for probabilities."""
 
-_KEEPS_CLASSES = {"Identity", "Cast", "Clip", "Transpose"}
+_KEEPS_CLASSES = {"Identity", "Cast", "Clip", "Transpose", "Squeeze", "Unsqueeze"}
 """Operators that certainly leave the classes beside each other."""
+
+LOGITS = "tile_infer/before_argmax"
 
 
 def bypass_ending(model: onnx.ModelProto, output: str) -> tuple[str, Ending]:
@@ -28,46 +29,82 @@ def bypass_ending(model: onnx.ModelProto, output: str) -> tuple[str, Ending]:
 
     Args:
         model: Changed in place.
-        output: Name of the output, ``(batch, class, y, x)``, or without ``class`` after an argmax.
+        output: Name of the output, ``(batch, class, y, x)``.
 
     Returns:
-        The name of the tensor that now holds the logits, and what was found.
+        The name of the tensor that now holds the logits, ``(batch, class, y, x)``, and what was
+        found.
     """
-    ranks = {entry.name: len(entry.type.tensor_type.shape.dim) for entry in model.graph.output}
-    # A map without class axis: what took the axis away is left out, so that it is there again.
-    left_out = _LEFT_OUT | ({"Squeeze"} if ranks.get(output) == 3 else set())
+    constants = small_constants(model)
     producers = {name: node for node in model.graph.node for name in node.output}
-    logits, ending = output, "none"
-    tensor, class_axis = output, 1
+    tensor, axes = output, STANDARD  # no letters where the axes are unknown
+    before_argmax: tuple[str, str] | None = None
     behind: list[onnx.NodeProto] = []  # what follows, from the output backwards
     while tensor in producers:
         node = producers[tensor]
-        tensor = node.input[0]
-        if node.op_type == "ArgMax" and ending == "none":
-            if _attribute(node, "axis", 0) % 4 != 1:
+        kind = node.op_type
+        if kind == "ArgMax" and before_argmax is None:
+            axes = _axes_of_logits(node, axes)
+            if not axes:
                 break
-            logits, ending, class_axis, behind = tensor, "argmax", 1, []
-        elif node.op_type == "Sigmoid" or (
-            node.op_type in ("Softmax", "LogSoftmax")
-            and _attribute(node, "axis", -1) % 4 == class_axis
+            before_argmax, behind = (node.input[0], axes), []
+        elif kind == "Sigmoid" or (
+            kind in ("Softmax", "LogSoftmax")
+            and "c" in axes
+            and attribute(node, "axis", -1) % len(axes) == axes.index("c")
             and all(follower.op_type in _KEEPS_CLASSES for follower in behind)
         ):
-            for follower in reversed(behind):
-                if follower.op_type not in left_out:
-                    follower.input[0] = tensor
-                    tensor = follower.output[0]
-            return tensor, "sigmoid" if node.op_type == "Sigmoid" else "softmax"
-        elif node.op_type == "Clip" or node.op_type in _LAYOUT:
+            logits = _without(node, behind)
+            if before_argmax:
+                logits = _standard(model, logits, before_argmax[1])
+            return logits, "sigmoid" if kind == "Sigmoid" else "softmax"
+        elif kind == "Clip" or kind in _LAYOUT:
             behind.append(node)
-            if node.op_type == "Transpose":
-                class_axis = _attribute(node, "perm", [3, 2, 1, 0])[class_axis]
+            axes = _named(backward(node, axes, constants) or "")
         else:
             break
-    return logits, "argmax" if ending == "argmax" else "none"
+        tensor = node.input[0]
+    if before_argmax:
+        return _standard(model, *before_argmax), "argmax"
+    return output, "none"
 
 
-def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
-    for attribute in node.attribute:
-        if attribute.name == name:
-            return helper.get_attribute_value(attribute)
-    return default
+def _axes_of_logits(node: onnx.NodeProto, axes: str) -> str:
+    """Return the axes of what an argmax is given; nothing where it is not over the classes."""
+    axis, kept = attribute(node, "axis", 0), attribute(node, "keepdims", 1)
+    if not axes:  # behind a reshaping
+        return {1: STANDARD, -3: STANDARD, 3: "byxc", -1: "byxc"}.get(axis, "")
+    if kept:
+        return axes if "c" in axes and axis % len(axes) == axes.index("c") else ""
+    if "c" in axes:
+        return ""
+    place = axis % (len(axes) + 1)
+    return axes[:place] + "c" + axes[place:]
+
+
+def _named(axes: str) -> str:
+    """Return axes with a letter for those that were taken away: classes before the batch."""
+    missing = [axis for axis in "cb" if axis not in axes][: axes.count(NEW)]
+    for axis in sorted(missing):
+        axes = axes.replace(NEW, axis, 1)
+    return axes
+
+
+def _without(node: onnx.NodeProto, behind: list[onnx.NodeProto]) -> str:
+    """Bypass an activation; return what the graph ends in without it."""
+    tensor: str = node.input[0]
+    for follower in reversed(behind):
+        if follower.op_type not in _LEFT_OUT:
+            follower.input[0] = tensor
+            tensor = follower.output[0]
+    return tensor
+
+
+def _standard(model: onnx.ModelProto, tensor: str, axes: str) -> str:
+    """Return the name of a tensor with all axes in the standard order."""
+    if axes == STANDARD:
+        return tensor
+    chain = Chain(model, "before_argmax")
+    result = to_standard(chain, tensor, axes, LOGITS)
+    model.graph.node.extend(chain.nodes)
+    return result

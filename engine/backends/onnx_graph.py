@@ -10,11 +10,15 @@ from ...tiler.errors import ModelError, SettingError, first_line
 from .base import Ending
 from .metadata import METADATA_KEY, Metadata, decode
 from .onnx_ending import bypass_ending
+from .onnx_ends import Shape, standardise
+from .onnx_types import check_image_type, check_map_type, in_single_precision, numpy_name
 
 OLDEST_OPSET = 13
 """Older graphs are converted: before it, Softmax and ReduceSum meant something else."""
 
-FLOAT_TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16)
+NEWEST_FORMAT = 10
+"""Newest version of the file format that the oldest ONNX Runtime we allow reads; what newer ones
+brought is not needed, and many files only bear the number of the library that wrote them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,9 @@ class GraphFacts:
     """Name of the image input."""
     image_type: int
     """Element type of the image input, in ONNX's numbers."""
-    shape: tuple[int | None, int | None, int | None, int | None]
+    stated_type: str
+    """Element type of the image input as the file states it, in NumPy's words."""
+    shape: Shape
     """``(batch, channel, y, x)``; ``None`` where free."""
     head: str
     """Name of the chosen output."""
@@ -50,11 +56,6 @@ def read_graph(path: Path, head: str | None) -> GraphFacts:
         ModelError: The file is no ONNX, or no network from one image to one map.
         SettingError: ``head`` is needed, or unknown.
     """
-    if path.suffix in (".pt", ".pth", ".ckpt", ".safetensors"):
-        raise ModelError(
-            f"model {path} is a PyTorch file; export it with torch.onnx.export, or give the module "
-            "itself from Python"
-        )
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)
@@ -65,33 +66,24 @@ def read_graph(path: Path, head: str | None) -> GraphFacts:
             f"model {path} is not a readable ONNX file: {first_line(error)}"
         ) from error
     model = _modern(model, path)
+    model.ir_version = min(model.ir_version, NEWEST_FORMAT)
     image = _image_input(model, path)
-    shape = _shape(image)
-    if len(shape) != 4:
-        raise ModelError(
-            f"model {path}: input {image.name!r} has {len(shape)} axes; "
-            "a network over images needs (batch, channel, y, x)"
-        )
+    stated_type = image.type.tensor_type.elem_type
+    if stated_type == TensorProto.DOUBLE:
+        in_single_precision(model)
     output = _choose_head(model, path, head)
-    logits, ends_in = bypass_ending(model, output.name)
-    rank = len(output.type.tensor_type.shape.dim)
-    kind = output.type.tensor_type.elem_type
-    if ends_in == "none" and kind not in FLOAT_TYPES:
-        raise ModelError(
-            f"model {path}: output {output.name!r} is {TensorProto.DataType.Name(kind)}, and no "
-            "ArgMax was found to make it; export the network so that it ends in logits"
-        )
-    if ends_in == "none" and output.type.tensor_type.HasField("shape") and rank != 4:
-        raise ModelError(
-            f"model {path}: output {output.name!r} has {rank} axes, so it is not a map "
-            "(batch, class, y, x); only networks whose output is a map can be tiled"
-        )
+    head_name = output.name
+    image_name, map_name, shape = standardise(model, image, output, path)
+    logits, ends_in = bypass_ending(model, map_name)
+    if ends_in == "none":
+        check_map_type(output, path)
     return GraphFacts(
         model,
-        image.name,
+        image_name,
         image.type.tensor_type.elem_type,
-        (shape[0], shape[1], shape[2], shape[3]),
-        output.name,
+        numpy_name(stated_type),
+        shape,
+        head_name,
         logits,
         ends_in,
         _metadata(model, path),
@@ -135,12 +127,7 @@ def _image_input(model: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:
             f"model {path} has {len(inputs)} inputs ({names}); "
             "only networks with a single image input can be tiled"
         )
-    if inputs[0].type.tensor_type.elem_type not in FLOAT_TYPES:
-        kind = TensorProto.DataType.Name(inputs[0].type.tensor_type.elem_type)
-        raise ModelError(
-            f"model {path}: input {inputs[0].name!r} is {kind}; "
-            "export the network with a float32 or float16 input"
-        )
+    check_image_type(inputs[0], path)
     return inputs[0]
 
 
@@ -148,12 +135,6 @@ def _metadata(model: onnx.ModelProto, path: Path) -> Metadata:
     text = next((entry.value for entry in model.metadata_props if entry.key == METADATA_KEY), None)
     where = f"model {path}: its metadata {METADATA_KEY!r}"
     return Metadata() if text is None else decode(text, where)
-
-
-def _shape(value: onnx.ValueInfoProto) -> list[int | None]:
-    dimensions = value.type.tensor_type.shape.dim
-    # Some exporters write 0 or -1 for an axis of any length.
-    return [axis.dim_value if axis.dim_value > 0 else None for axis in dimensions]
 
 
 def _choose_head(model: onnx.ModelProto, path: Path, head: str | None) -> onnx.ValueInfoProto:

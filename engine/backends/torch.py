@@ -11,25 +11,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ...tiler.errors import DeviceError, ModelError
-from .base import Ending, Execution, Layer, NetworkFacts, Output, Recipe, Runner
-
-_ENDINGS: dict[str, Ending] = {
-    "sigmoid": "sigmoid",
-    "_softmax": "softmax",
-    "_log_softmax": "softmax",
-    "argmax": "argmax",
-    "max": "argmax",
-}
-_SAME = {"_to_copy", "squeeze", "unsqueeze", "view", "clone", "alias", "detach"}
+from .base import Execution, Layer, NetworkFacts, Output, Recipe, Runner
+from .causes import counted
+from .noise import as_input
+from .torch_recorder import Recorder
 
 
 class TorchNetwork:
     """A network from an ``nn.Module``; it is left as it was found by ``close``."""
 
-    def __init__(self, module: nn.Module, head: str | None = None) -> None:
+    def __init__(
+        self, module: nn.Module, head: str | None = None, stated: NetworkFacts | None = None
+    ) -> None:
+        """Take charge of a module.
+
+        Args:
+            module: From ``(batch, channel, y, x)`` to ``(batch, class, y, x)``.
+            head: Index of the output to use.
+            stated: What the file says that the module comes from.
+        """
         if head is not None and not head.isdigit():
             raise ModelError(f"head={head!r}: a torch module's outputs are chosen by index")
         self.module = module
@@ -40,7 +42,7 @@ class TorchNetwork:
         self._tf32: tuple[bool, bool] | None = None
         # A module may keep things on itself while it runs (hooks do): one run at a time.
         self._running = Lock()
-        self._facts = NetworkFacts(
+        self._facts = stated or NetworkFacts(
             name=type(module).__name__.lower(),
             sha256=_hash(module),
             backend="torch",
@@ -59,16 +61,24 @@ class TorchNetwork:
 
     def _find_channels(self) -> int | None:
         """Return the input channels of the first convolution, if the module runs with as many."""
+        stated = self._facts.channels
+        if stated is not None:
+            return stated if None not in self._facts.fixed or self.takes(stated) else None
         first = next((part for part in self.module.modules() if isinstance(part, nn.Conv2d)), None)
         return first.in_channels if first and self.takes(first.in_channels) else None
 
     def takes(self, channels: int) -> bool:
         """Say whether the module runs with so many channels, at one of three usual sizes."""
+        height, width = self._facts.fixed
         for size in (64, 256, 576):
             with suppress(Exception), torch.no_grad():  # any refusal is as good
-                self.module(torch.zeros(1, channels, size, size, device=self._device))
+                self.module(self._zeros(channels, (height or size, width or size)))
                 return True
         return False
+
+    def _zeros(self, channels: int, tile: tuple[int, int]) -> torch.Tensor:
+        number, device = getattr(torch, self._facts.input_dtype), _device_of(self.module)
+        return torch.zeros(self._facts.batch or 1, channels, *tile, dtype=number, device=device)
 
     @property
     def facts(self) -> NetworkFacts:
@@ -107,31 +117,40 @@ class TorchNetwork:
             found = found[self.index or 0]
         if not isinstance(found, torch.Tensor):
             raise ModelError(f"the module returns {type(found).__name__}, not a tensor")
-        return found
+        return _as_map(found, images)
 
     def logits(self, tiles: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run normalised tiles ``(batch, channel, y, x)``; return ``(batch, class, y, x)``."""
+        """Run normalised tiles ``(batch, channel, y, x)``; return ``(batch, class, y, x)``.
+
+        A network of whole numbers is given bytes instead of numbers around 0.
+        """
+        missing = -len(tiles) % (self._facts.batch or 1)
+        filled = as_input(np.concatenate([tiles, *[tiles[-1:]] * missing]), self._facts.input_dtype)
         if self._device.type == "cuda":
             self._allow_tf32(False)
-        recorder = _Recorder()
+        recorder = Recorder(self.module.state_dict(keep_vars=True).values())
         with torch.no_grad(), recorder:
-            found = self.forward(torch.from_numpy(tiles).to(_device_of(self.module)))
+            found = self.forward(torch.from_numpy(filled).to(_device_of(self.module)))
         ends_in, logits = recorder.before_activation(found)
+        logits = _as_map(logits, found)
         if not logits.is_floating_point():
             raise ModelError(
                 f"the module returns {str(logits.dtype).removeprefix('torch.')}, and no argmax was "
                 "seen to make it; let it return logits"
             )
-        self._facts = replace(self._facts, ends_in=ends_in)
-        result: NDArray[np.float32] = logits.float().cpu().numpy()
+        self._facts = replace(
+            self._facts,
+            ends_in=ends_in,
+            tile_dependent=self._facts.tile_dependent or counted(recorder.parts),
+        )
+        result: NDArray[np.float32] = logits.float().cpu().numpy()[: len(tiles)]
         return result
 
     def layers(self, channels: int, tile: tuple[int, int]) -> tuple[Layer, ...]:
         """Return the work of one run over a tile."""
-        recorder = _Recorder()
-        zeros = torch.zeros(1, channels, *tile, device=_device_of(self.module))
+        recorder = Recorder()
         with torch.no_grad(), recorder:
-            self.forward(zeros)
+            self.forward(self._zeros(channels, tile))
         return tuple(recorder.layers)
 
     def prepare(self, recipe: Recipe, execution: Execution) -> Runner:
@@ -163,6 +182,7 @@ class _TorchRunner:
         self.offset = torch.tensor(recipe.offset, **options).reshape(per_channel)
         self.scale = torch.tensor(recipe.scale, **options).reshape(per_channel)
         self.label_type = getattr(torch, recipe.label_dtype)
+        self.number = getattr(torch, network.facts.input_dtype)
 
     def __call__(self, tiles: NDArray[np.generic]) -> Output:
         if self.device.type == "cpu":
@@ -170,7 +190,7 @@ class _TorchRunner:
         recipe = self.recipe
         # An activation at the end is undone by taking its input, at the price of watching each
         # operator; a network that ends in logits is run as it is.
-        recorder = None if recipe.ends_in == "none" else _Recorder()
+        recorder = None if recipe.ends_in == "none" else Recorder()
         # no_grad: what a module keeps of an inference_mode run could not be trained with later.
         with torch.no_grad():
             images = torch.from_numpy(np.ascontiguousarray(tiles)).to(self.device)
@@ -179,11 +199,11 @@ class _TorchRunner:
                 images = (images.to(self.exact) - self.offset) * self.scale
                 if recipe.clip != (None, None):
                     images = images.clamp(*recipe.clip)
-            images = images.float().contiguous()
+            images = images.to(self.number).contiguous()
             with self._arithmetic(), recorder or nullcontext():
                 logits = self.network.forward(images)
             if recorder:
-                logits = recorder.before_activation(logits)[1]
+                logits = _as_map(recorder.before_activation(logits)[1], logits)
             (y, x), (height, width) = recipe.crop, recipe.window
             logits = logits[:, :, y : y + height, x : x + width].float()
             labels = self._labels(logits).cpu().numpy() if recipe.labels else None
@@ -222,72 +242,21 @@ class _TorchRunner:
         return scores.to(getattr(torch, self.recipe.scores_dtype))
 
 
-class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Watches a run: what each tensor was made from, and the work of each layer.
+def _as_map(found: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """Return an output with a class axis, which that of one class may lack.
 
-    Not for ``inference_mode``, under which operators come by before they are broken down into the
-    few that are looked for here.
+    Raises:
+        ModelError: The classes come last.
     """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.made: dict[int, tuple[str, torch.Tensor, torch.Tensor]] = {}
-        self.layers: list[Layer] = []
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        name = func.overloadpacket.__name__.rstrip("_")  # sigmoid_ is sigmoid, in place
-        source = args[0] if args and isinstance(args[0], torch.Tensor) else None
-        if source is not None and name in _ENDINGS and func._schema.is_mutable:
-            source = source.clone()
-        result = func(*args, **(kwargs or {}))
-        if func._schema.is_mutable and name not in _ENDINGS:
-            self._forget_changed(func, args)
-        if name == "convolution":
-            self.layers.append(_layer(args, result))
-        elif source is not None and (name in _SAME or _over_classes(name, args)):
-            made = result[1] if isinstance(result, tuple) else result  # max: values and indices
-            # The result is kept too, so that its id stays its own.
-            self.made[id(made)] = (name, source, made)
-        return result
-
-    def _forget_changed(self, func: Any, args: tuple[Any, ...]) -> None:
-        """Forget what tensors were made from that an operator writes into, also through a view."""
-        written = {
-            given.untyped_storage().data_ptr()
-            for given, wanted in zip(args, func._schema.arguments, strict=False)
-            if isinstance(given, torch.Tensor) and wanted.alias_info and wanted.alias_info.is_write
-        }
-        for key, (_, _, made) in list(self.made.items()):
-            if made.untyped_storage().data_ptr() in written:
-                del self.made[key]
-
-    def before_activation(self, found: torch.Tensor) -> tuple[Ending, torch.Tensor]:
-        """Return the final activation and the tensor it was given.
-
-        Of an argmax over a softmax, the softmax and its input.
-        """
-        ending: Ending = "none"
-        tensor = logits = found
-        while id(tensor) in self.made:
-            name, tensor, _ = self.made[id(tensor)]
-            if name in _ENDINGS:
-                logits, ending = tensor, _ENDINGS[name]
-        return ending, logits
-
-
-def _over_classes(name: str, args: tuple[Any, ...]) -> bool:
-    """Say whether an operator is an activation, along the classes where it has an axis."""
-    return name == "sigmoid" or (name in _ENDINGS and len(args) > 1 and args[1] in (1, -3))
-
-
-def _layer(args: tuple[Any, ...], result: torch.Tensor) -> Layer:
-    source, weight, transposed = args[0], args[1], args[6]
-    channels, height, width = result.shape[1:]
-    positions = source[0] if transposed else result[0]
-    work = positions.numel() * weight[0].numel()
-    return Layer(work, height, width, 4 * channels * height * width)
+    if found.ndim == 3 and len(found) == len(images):
+        return found.unsqueeze(1)
+    size = images.shape[2:]
+    if found.ndim == 4 and found.shape[1:3] == size != found.shape[2:] and found.shape[3] < size[1]:
+        raise ModelError(
+            f"the module returns {tuple(found.shape)} for {tuple(images.shape)}, with the classes "
+            "last; let it return (batch, class, y, x)"
+        )
+    return found
 
 
 def _device_of(module: nn.Module) -> torch.device:

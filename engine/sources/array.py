@@ -55,7 +55,7 @@ class ArraySource:
         self._is_dask = is_dask(array)
         self._array: Any = array
         if not self._is_dask:
-            self._array = np.asarray(array)
+            self._array = _as_numpy(array)
         shape = tuple(self._array.shape)
         if any(math.isnan(length) for length in shape):
             raise ImageError(
@@ -130,6 +130,16 @@ class ArraySource:
 
     def close(self) -> None:
         """Do nothing: the array is the caller's."""
+
+
+def _as_numpy(array: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(array)
+    except (TypeError, ValueError) as error:  # an xarray.Dataset, a tensor on a GPU
+        raise ImageError(
+            f"a {type(array).__name__} cannot be taken for one array: {first_line(error)}; "
+            "pass an array of numbers"
+        ) from error
 
 
 def is_dask(image: Any) -> bool:

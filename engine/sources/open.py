@@ -13,8 +13,11 @@ from .array import ArraySource, is_array, is_named_array, named_array
 from .base import Source
 from .choice import Choice
 from .raster import RASTERS, is_raster, raster_opener
+from .slide import SlideSource, is_slide
+from .slide_files import holds_dicom
 from .tiff import TiffSource, is_tiff
-from .zarr import ZarrSource, is_zarr
+from .zarr import ZarrSource
+from .zarr_files import is_n5, is_zarr, is_zipped_zarr
 
 _HEAD_BYTES = 16
 
@@ -29,8 +32,11 @@ class FileFormat(NamedTuple):
 
 
 FILE_FORMATS = (
+    # First, as an MRXS file begins with a JPEG, and some slides are TIFFs.
+    FileFormat("slides", is_slide, SlideSource),
     FileFormat("TIFF", is_tiff, TiffSource),
     *(FileFormat(kind.name, partial(is_raster, kind), raster_opener(kind)) for kind in RASTERS),
+    FileFormat("zipped Zarr", is_zipped_zarr, ZarrSource),
 )
 
 _NOT_READ = {
@@ -59,8 +65,9 @@ def open_source(
     """Open an image.
 
     Args:
-        image: Path of a TIFF, PNG, JPEG, JPEG 2000 or BMP file or of a Zarr folder, or a NumPy,
-            Zarr, Dask or xarray array, or a Zarr group with OME metadata.
+        image: Path of a TIFF, PNG, JPEG, JPEG 2000 or BMP file, of a slide that OpenSlide reads,
+            or of a Zarr as folder or ZIP; or a NumPy, Zarr, Dask or xarray array, or a Zarr group
+            with OME metadata.
         axes: For an array whose axes have no names: one letter per axis, such as ``CYX``. For a
             TIFF: other names for the axes of its stack.
         page: Plane of a stack, counted from 0 in stored order over all axes but y, x, channel and
@@ -102,8 +109,16 @@ def _open_path(path: Path, axes: str | None, choice: Choice) -> Source:
         if path.is_dir():
             if is_zarr(path):
                 return ZarrSource(path, axes, choice)
+            if holds_dicom(path):
+                return SlideSource(path, axes, choice)
+            if is_n5(path):
+                raise ImageError(
+                    f"{path} is N5, which is not read; convert it to Zarr, or read it into a Dask "
+                    "array and pass that from Python"
+                )
             raise ImageError(
-                f"{path} is a folder without Zarr metadata; pass an image file or a Zarr folder"
+                f"{path} is a folder without Zarr metadata or DICOM files; pass an image file, a "
+                "Zarr folder or the folder of a DICOM slide"
             )
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from ...tiler.box import Box
 from ...tiler.errors import ImageError
+from ..memory import available_bytes, human
 from .positional_file import PositionalFile
 from .segment_cache import SegmentCache
 
@@ -123,9 +124,21 @@ class SegmentedPage:
             self.segment = (keyframe.rowsperstrip, self._width)
         if min(self.segment) < 1:
             raise ImageError(f"{place.path}: tiles need a size; the file says {self.segment}")
+        self._check_memory(np.dtype(keyframe.dtype).itemsize)
         self._grid = -(-self._height // self.segment[0]), -(-self._width // self.segment[1])
         self._offsets = np.array(page.dataoffsets, np.int64)
         self._sizes = np.array(page.databytecounts, np.int64)
+
+    def _check_memory(self, value_bytes: int) -> None:
+        height, width = min(self.segment[0], self._height), self.segment[1]
+        needed_bytes = height * width * self._interleaved * value_bytes
+        free_bytes = available_bytes()
+        if needed_bytes > free_bytes:
+            raise ImageError(
+                f"a compressed tile or strip is decoded whole; {self._place.path} has some of "
+                f"{height} x {width} px that need {human(needed_bytes)}, and {human(free_bytes)} "
+                "are free; convert it to a tiled TIFF"
+            )
 
     def read_into(self, out: NDArray[Any], box: Box, samples: tuple[int, ...]) -> None:
         """Write a rectangle's samples into ``out``, ``(y, x, sample)``."""

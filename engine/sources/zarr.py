@@ -1,4 +1,4 @@
-"""Zarr arrays and OME-Zarr groups, given as object or as folder."""
+"""Zarr arrays and OME-Zarr groups, given as object, folder or ZIP file."""
 
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.storage import ZipStore
 
 from ...tiler.box import Box
 from ...tiler.errors import ImageError, first_line
@@ -20,15 +21,10 @@ from .identity import content_identity, evenly
 from .lengths import micrometers_per
 from .pixel_type import native_dtype
 from .request import checked_channels
+from .zarr_files import root_in_zip
 
 _SAMPLED_CHUNKS = 256
-_MARKERS = ("zarr.json", ".zarray", ".zgroup")
 _AXES_BEFORE_0_3 = ("t", "c", "z", "y", "x")
-
-
-def is_zarr(path: Path) -> bool:
-    """Say whether a folder holds a Zarr array or group."""
-    return any((path / marker).is_file() for marker in _MARKERS)
 
 
 class ZarrSource:
@@ -43,10 +39,10 @@ class ZarrSource:
         axes: str | None = None,
         choice: Choice | None = None,
     ) -> None:
-        """Open a folder, or wrap an array or group.
+        """Open a folder or a ZIP file, or wrap an array or group.
 
         Args:
-            node: Folder, array or group.
+            node: Folder, ZIP file, array or group.
             axes: One letter per axis, such as ``CYX``; where ``None``, told from OME metadata,
                 from the array's dimension names, or from its lengths.
             choice: The plane, of a stack; the multiscale image, of a group of several.
@@ -151,13 +147,15 @@ class ZarrSource:
         return self._region(level, box, slice(None) if channels is None else wanted)
 
     def close(self) -> None:
-        """Release the folder; an array or group that was passed in stays open."""
+        """Release the folder or file; an array or group that was passed in stays open."""
         if self._owned:
             self._arrays[0].store.close()
 
 
 def _opened(path: Path) -> zarr.Array[Any] | zarr.Group:
     try:
+        if path.is_file():
+            return zarr.open(ZipStore(path, mode="r"), path=root_in_zip(path), mode="r")
         return zarr.open(str(path), mode="r")
     except Exception as error:  # zarr raises anything on broken metadata
         why = first_line(error)

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from .conftest import Run, Write
 
@@ -95,3 +96,35 @@ def test_plan_warns_where_tiles_must_be_blended(run: Run, image: Write, whole_ti
     assert done.code == 0
     assert "warning: whole cannot be tiled exactly" in done.err
     assert ["mask", "blended"] in [line.split() for line in done.out.splitlines()]
+
+
+def test_inspect_names_the_part_that_it_comes_from(run: Run, whole_tile: Path) -> None:
+    lines = [line.split() for line in run("inspect", whole_tile).out.splitlines()]
+    assert ["because", "of", "GlobalAveragePool"] in lines
+    found = json.loads(run("inspect", whole_tile, "--json").out)
+    assert found["tile_dependent"] == ["GlobalAveragePool"]
+
+
+def test_a_file_that_can_run_code_needs_trust(run: Run, image: Write, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "net.pt2"
+    program = torch.export.export(torch.nn.Conv2d(1, 2, 3), (torch.zeros(1, 1, 64, 64),))
+    torch.export.save(program, path)
+    for command in (["inspect", path], ["plan", image(), "--model", path]):
+        refused = run(*command)
+        assert refused.code == 2
+        assert len(refused.err.splitlines()) == 1
+        assert "use --trust-model if you trust where it comes from" in refused.err
+        assert run(*command, "--trust-model").code == 0
+    assert run(image(), "--model", path, "--out", tmp_path / "mask.zarr").code == 2
+    assert not (tmp_path / "mask.zarr").exists()
+    assert run(image(), "--model", path, "--trust-model", "--quiet").code == 0
+    assert (tmp_path / "slide.net.zarr").exists()
+
+
+def test_inspect_says_how_a_module_of_a_file_ends(run: Run, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    module = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.Softmax(1))
+    path = tmp_path / "net.pt2"
+    torch.export.save(torch.export.export(module, (torch.zeros(1, 1, 64, 64),)), path)
+    assert "ends in softmax" in run("inspect", path, "--trust-model").out

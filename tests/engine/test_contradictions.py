@@ -30,6 +30,8 @@ TRUE: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"size": 32}, {"size": {"min": 16, "step": 8}}),
     ({"padded": False}, {"lost": 2, "halo": None}),
     ({"padded": False, "size": 32}, {"lost": 2, "halo": None, "size": 32}),
+    ({"half": True}, {"pixel": 2.0}),
+    ({"half": True, "size": 32}, {"pixel": 2.0, "size": 32}),
     ({"classes": 3}, {"classes": ("a", "b", "c")}),
 ]
 
@@ -48,8 +50,10 @@ FALSE: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"size": 32}, {"size": 64}, "64 px along y, measured were 32"),
     ({"size": 32}, {"size": {"min": 64, "step": 2}}, r"64 \+ n \* 2 px along y, measured were 32"),
     ({"size": 32}, {"size": {"min": 16, "step": 6}}, r"16 \+ n \* 6 px along y, measured were 32"),
-    ({"padded": False}, {"lost": 4, "halo": None}, "loses 4 px along y, measured were 2"),
-    ({}, {"lost": 2}, "loses 2 px along y, measured were 0"),
+    ({"padded": False}, {"lost": 4, "halo": None}, "16 px give 12 px along y, measured were 14"),
+    ({}, {"lost": 2}, "16 px give 14 px along y, measured were 16"),
+    ({"half": True}, {}, "16 px give 16 px along y, measured were 8"),
+    ({}, {"pixel": 0.5}, "16 px give 32 px along y, measured were 16"),
     ({"classes": 2}, {"classes": ("a", "b", "c")}, "3 output channels, measured were 2"),
     ({}, {"channels": 2}, "2 input channels, but the network takes 1"),
 ]

@@ -26,6 +26,7 @@ from tile_infer.tiler.errors import SettingError
         ({"tile": (572, 572, 3)}, "height and width"),
         ({"blend": "box"}, "blend='box' is unknown; use hann, gaussian, none"),
         ({"precision": "fp8"}, "precision='fp8' is unknown"),
+        ({"trust_model": "yes"}, "trust_model='yes' is not possible; use True"),
         ({"output": "probs"}, "output='probs' is unknown"),
     ],
 )
@@ -37,7 +38,7 @@ def test_what_cannot_work_is_refused(options: dict[str, Any], message: str) -> N
 
 
 def test_only_what_was_asked_for_counts_as_given() -> None:
-    settings = Settings(precision="fp32", device="auto", level=0)
+    settings = Settings(precision="fp32", device="auto", level=0, trust_model=False)
     assert settings.given() == {"precision": "fp32", "level": 0}
 
 

@@ -284,6 +284,6 @@ def test_format_0_4_with_a_fixed_output_and_a_halo_is_understood(tmp_path: Path)
     }
     found = open_network(write_folder(tmp_path, json.loads(json.dumps(said)))).facts
     assert found.declared is not None
-    assert (found.declared.y.size, found.declared.y.lost) == (32, 0)
+    assert (found.declared.y.size, found.declared.y.offset) == (32, 0)
     expected = (image(1) - 100.0) / 20
     np.testing.assert_allclose(normalized(found, image(1)), expected, rtol=1e-12)

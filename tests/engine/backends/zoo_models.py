@@ -21,22 +21,31 @@ def write_network(
     classes: int = 1,
     size: int | None = None,
     padded: bool = True,
+    half: bool = False,
     ending: str | None = None,
     outputs: tuple[str, ...] = ("out",),
     metadata: dict[str, Any] | None = None,
 ) -> Path:
-    """Write 3 x 3 convolution, pooling by 2 and its reverse; all outputs are the same."""
+    """Write 3 x 3 convolution, pooling by 2 and its reverse; all outputs are the same.
+
+    With ``half`` the reverse is left out: the output has half the size.
+    """
     rng = np.random.default_rng(5)
     weights = {
         "wide": rng.normal(size=(4, channels, 3, 3)) / 3,
-        "up": rng.normal(size=(4, classes, 2, 2)),
+        "up": rng.normal(size=(classes, 4, 1, 1) if half else (4, classes, 2, 2)),
         "bias": rng.normal(size=classes) / 4,
     }
     pads = [1, 1, 1, 1] if padded else [0, 0, 0, 0]
     nodes = [
         helper.make_node("Conv", ["image", "wide"], ["features"], pads=pads),
         helper.make_node("MaxPool", ["features"], ["pooled"], kernel_shape=[2, 2], strides=[2, 2]),
-        helper.make_node("ConvTranspose", ["pooled", "up", "bias"], ["logits"], strides=[2, 2]),
+        helper.make_node(
+            "Conv" if half else "ConvTranspose",
+            ["pooled", "up", "bias"],
+            ["logits"],
+            strides=[1, 1] if half else [2, 2],
+        ),
     ]
     kind = {"axis": 1} if ending == "Softmax" else {}
     nodes += [
@@ -82,6 +91,7 @@ def description(
     size: Any = None,
     lost: int = 0,
     halo: int | None = 2,
+    pixel: float = 1.0,
     before: list[dict[str, Any]] | None = None,
     after: list[dict[str, Any]] | None = None,
     more_outputs: tuple[str, ...] = (),
@@ -93,7 +103,7 @@ def description(
     def result(name: str) -> dict[str, Any]:
         rim = {} if halo is None else {"halo": halo}
         sizes = [
-            axis(side, {"tensor_id": "raw", "axis_id": side, "offset": -lost}, **rim)
+            axis(side, {"tensor_id": "raw", "axis_id": side, "offset": -lost}, scale=pixel, **rim)
             for side in "yx"
         ]
         names = {"type": "channel", "channel_names": list(classes)}

@@ -18,7 +18,7 @@ def noise(*shape: int) -> NDArray[np.uint16]:
     return RNG.integers(0, 65535, shape, np.uint16)
 
 
-@pytest.mark.parametrize("chunks", [None, (7, 9, 2), -1])
+@pytest.mark.parametrize("chunks", [None, (7, 9, 2), -1, ((1, 12, 7), (20, 3, 7), (2, 1))])
 def test_box_of_channels_last_array_in_memory_or_in_dask(chunks: Any) -> None:
     pixels = noise(20, 30, 3)
     source = ArraySource(pixels if chunks is None else dask.array.from_array(pixels, chunks))
@@ -183,3 +183,12 @@ def test_one_changed_pixel_is_another_image() -> None:
         changed = pixels.copy()
         changed[y, x] = 1
         assert ArraySource(changed).facts.identity != before
+
+
+def test_what_refuses_to_be_an_array_is_refused_in_one_line() -> None:
+    class Several:
+        def __array__(self, *_: Any) -> NDArray[Any]:
+            raise TypeError("several variables\nare no array")
+
+    with pytest.raises(ImageError, match=r"a Several cannot .*: several variables; pass an array"):
+        open_source(Several())

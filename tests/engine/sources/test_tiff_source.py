@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tile_infer.engine.sources import positional_file
+from tile_infer.engine.sources import positional_file, tiff_pages
 from tile_infer.engine.sources.tiff import TiffSource
 from tile_infer.tiler.box import Box
 from tile_infer.tiler.errors import ImageError, SettingError
@@ -49,6 +49,30 @@ KINDS: dict[str, tuple[str, tuple[int, ...], str, dict[str, Any]]] = {
     "signed 64-bit": ("YX", (HEIGHT, WIDTH), "int64", {"byteorder": ">", "tile": (64, 64)}),
     "LERC": ("YX", (HEIGHT, WIDTH), "float32", {"tile": (64, 64), "compression": "lerc"}),
     "JPEG 2000": ("YX", (HEIGHT, WIDTH), "uint16", {"tile": (64, 64), "compression": "jpeg2000"}),
+    "LERC, whole numbers": ("YX", (HEIGHT, WIDTH), "uint16", {"compression": "lerc"}),
+    "JPEG XL": (
+        "YXC",
+        (HEIGHT, WIDTH, 3),
+        "uint8",
+        {
+            "photometric": "rgb",
+            "tile": (64, 64),
+            "compression": "jpegxl",
+            "compressionargs": {"lossless": True},
+        },
+    ),
+    "unsigned 32-bit": (
+        "YX",
+        (HEIGHT, WIDTH),
+        "uint32",
+        {"compression": "zstd", "predictor": True},
+    ),
+    "JPEG 2000, RGB": (
+        "YXC",
+        (HEIGHT, WIDTH, 3),
+        "uint8",
+        {"photometric": "rgb", "tile": (64, 64), "compression": "jpeg2000"},
+    ),
     "WebP": (
         "YXC",
         (HEIGHT, WIDTH, 3),
@@ -360,6 +384,21 @@ def test_file_cut_in_its_header_is_refused(tmp_path: Path, kept_bytes: int) -> N
     path.write_bytes(path.read_bytes()[:kept_bytes])
     with pytest.raises(ImageError, match=r"cut\.tif"):
         whole(TiffSource(path))
+
+
+def test_strip_larger_than_the_free_memory_is_refused_before_decoding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.tif"
+    pixels = noise((150, 210), "uint16")
+    tifffile.imwrite(path, pixels, rowsperstrip=150, compression="zlib")
+    monkeypatch.setattr(tiff_pages, "available_bytes", lambda: 2 * 150 * 210)
+    np.testing.assert_array_equal(whole(TiffSource(path))[..., 0], pixels)
+    monkeypatch.setattr(tiff_pages, "available_bytes", lambda: 2 * 150 * 210 - 1)
+    with pytest.raises(ImageError, match=r"a\.tif has some of 150 x 210 px .* tiled TIFF"):
+        TiffSource(path)
+    tifffile.imwrite(path, pixels, tile=(16, 16), compression="zlib")
+    TiffSource(path).close()
 
 
 def test_stack_is_refused_with_its_axes_and_lengths(tmp_path: Path) -> None:

@@ -163,3 +163,34 @@ def test_lower_levels_follow_the_chosen_plane(tmp_path: Path) -> None:
     assert [level.shape for level in source.facts.levels] == [(64, 96), (32, 48)]
     np.testing.assert_array_equal(source.read(1, Box.of(0, 32, 0, 48))[..., 0], pixels[2, ::2, ::2])
     source.close()
+
+
+def test_pages_of_several_planes_are_refused(tmp_path: Path) -> None:
+    pixels = noise(5, 40, 60)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, pixels, volumetric=True, photometric="minisblack", tile=(16, 16))
+    with pytest.raises(ImageError, match=r"a page must hold one plane; .*a\.tif has pages of 5"):
+        open_source(path)
+    tifffile.imwrite(path, pixels, photometric="minisblack", tile=(16, 16))
+    open_source(path, page=0).close()
+
+
+def test_image_whose_channels_lie_in_another_file_is_refused(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"photometric": "minisblack", "tile": (16, 16), "ome": True}
+    path = tmp_path / "a.ome.tif"
+    tifffile.imwrite(path, noise(2, 40, 60), metadata={"axes": "CYX"}, **options)
+    open_source(path).close()
+    tifffile.imwrite(tmp_path / "b.ome.tif", noise(1, 40, 60), metadata=None, photometric=1)
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        identifier = "urn:uuid:22222222-2222-2222-2222-222222222222"
+        here = '<UUID FileName="{}">' + identifier + "</UUID>"
+        planes = "".join(
+            f'<TiffData FirstC="{channel}" IFD="0" PlaneCount="1">{here.format(name)}</TiffData>'
+            for channel, name in enumerate(("a.ome.tif", "b.ome.tif"))
+        )
+        xml = tiff.ome_metadata
+        assert xml
+        start, stop = xml.index("<TiffData"), xml.index("</Pixels>")
+        tiff.pages[0].tags["ImageDescription"].overwrite(xml[:start] + planes + xml[stop:])
+    with pytest.raises(ImageError, match=r"all channels must be in one file; .*a\.ome\.tif"):
+        open_source(path)

@@ -1,9 +1,15 @@
+import json
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import zarr
+from numcodecs import Blosc, Delta, Zlib
 from numpy.typing import NDArray
 
 from tile_infer.engine.sources import open_source
@@ -26,6 +32,13 @@ def store(
     )
     array[...] = pixels
     return array
+
+
+def zipped(folder: Path, path: Path, root: str) -> None:
+    """Write a folder's files into a ZIP, below ``root``."""
+    with zipfile.ZipFile(path, "w") as file:
+        for part in sorted(p for p in folder.rglob("*") if p.is_file()):
+            file.write(part, root + part.relative_to(folder).as_posix())
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
@@ -230,3 +243,77 @@ def test_attributes_state_what_holds_no_data(
     array.attrs.update(attributes)
     assert ZarrSource(array).facts.nodata == value
     assert open_source(tmp_path / "a.zarr").facts.nodata == value
+
+
+@pytest.mark.parametrize("root", ["", "a.zarr/"])
+@pytest.mark.parametrize("name", ["a.ozx", "a.zarr.zip"])
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_zipped_group_equals_the_folder(tmp_path: Path, version: str, name: str, root: str) -> None:
+    levels = write_ome(tmp_path / "a.zarr", version)
+    zipped(tmp_path / "a.zarr", tmp_path / name, root)
+    with closing(open_source(tmp_path / name)) as source:
+        assert source.facts.name == name
+        assert source.facts.levels == open_source(tmp_path / "a.zarr").facts.levels
+        boxes = [Box.of(y, y + 9, x, x + 9) for y in range(0, 31, 3) for x in range(0, 50, 5)]
+        with ThreadPoolExecutor(4) as pool:
+            for box, got in zip(boxes, pool.map(partial(source.read, 0), boxes), strict=True):
+                np.testing.assert_array_equal(got, levels[0][box.slices])
+
+
+def test_zip_that_is_broken_or_holds_no_zarr_is_refused(tmp_path: Path) -> None:
+    write_ome(tmp_path / "a.zarr", "0.5")
+    zipped(tmp_path / "a.zarr", tmp_path / "a.ozx", "")
+    data = (tmp_path / "a.ozx").read_bytes()
+    (tmp_path / "cut.ozx").write_bytes(data[: len(data) * 6 // 10])
+    with pytest.raises(ImageError, match=r"cut\.ozx cannot be opened as Zarr: .*good copy"):
+        open_source(tmp_path / "cut.ozx")
+    zipped(tmp_path / "a.zarr", tmp_path / "deep.zip", "two/folders/")
+    with pytest.raises(ImageError, match=r"deep\.zip is a ZIP file, which is not read"):
+        open_source(tmp_path / "deep.zip")
+
+
+def test_damaged_chunk_in_a_zip_names_the_pixels(tmp_path: Path) -> None:
+    pixels = noise(20, 30)
+    store(tmp_path / "a.zarr", pixels, (20, 30), compressors=None)
+    zipped(tmp_path / "a.zarr", tmp_path / "a.zip", "")
+    data = bytearray((tmp_path / "a.zip").read_bytes())
+    at = data.index(pixels.tobytes())
+    data[at + 5] ^= 1
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(ImageError, match=r"a\.zip( cannot be opened|: level 0, pixels)"):
+        open_source(tmp_path / "a.zip").read(0, BOX)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [{"n5": "4.0.0"}, {"dimensions": [9, 9], "dataType": "uint8", "blockSize": [3, 3]}],
+)
+def test_n5_is_refused_by_name(tmp_path: Path, attributes: dict[str, Any]) -> None:
+    (tmp_path / "attributes.json").write_text(json.dumps(attributes))
+    with pytest.raises(ImageError, match="is N5, which is not read; convert it to Zarr"):
+        open_source(tmp_path)
+    (tmp_path / "attributes.json").write_text(json.dumps({"title": "nothing of the kind"}))
+    with pytest.raises(ImageError, match="folder without Zarr metadata or DICOM"):
+        open_source(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"zarr_format": 2, "order": "F", "compressors": Blosc(cname="lz4")},
+        {"zarr_format": 2, "chunk_key_encoding": {"name": "v2", "separator": "/"}},
+        {"zarr_format": 2, "filters": [Delta(dtype=">u2")], "compressors": Zlib()},
+        {"zarr_format": 3, "shards": (16, 27, 3)},
+    ],
+    ids=["order F and Blosc", "nested", "filter and Zlib", "shards"],
+)
+def test_pixels_do_not_depend_on_how_they_are_stored(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    pixels = noise(20, 30, 3).astype(">u2")
+    store(tmp_path / "a.zarr", pixels, (8, 9, 3), **options)
+    with closing(open_source(tmp_path / "a.zarr")) as source:
+        assert source.facts.dtype == "uint16"
+        got = source.read(0, BOX)
+        assert got.dtype.isnative
+        np.testing.assert_array_equal(got, pixels[3:17, 5:29])
