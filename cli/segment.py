@@ -47,7 +47,7 @@ def segment(
     The same command continues a run that was stopped.
 
     Args:
-        images: Images to segment: TIFF files, or Zarr folders.
+        images: Images to segment: TIFF, Zarr, DICOM, PNG and others (docs/formats.md).
         model: The network: an ONNX file, or with --trust-model TorchScript or torch.export.
         out: Folder of the mask, or for several images the folder that all masks go into
             [default: slide.unet.zarr beside slide.tif].

@@ -21,6 +21,12 @@ def available_bytes() -> int:
 
 def peak_rss_bytes() -> int:
     """Return the largest resident size this process has had; 0 where the system does not say."""
+    try:  # on Linux, getrusage counts what the process was forked from as well
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
     try:
         import resource
     except ImportError:

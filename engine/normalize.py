@@ -5,7 +5,7 @@ from math import inf
 
 import numpy as np
 
-from ..tiler.errors import SettingError
+from ..tiler.errors import ModelError, SettingError
 from .backends.base import NetworkFacts
 from .preprocess import preprocessing_constants
 from .settings import Settings
@@ -71,6 +71,7 @@ def resolve_normalization(
     mode: str | None = settings.normalize
     mean, std, who = settings.mean, settings.std, "as asked"
     limits = USUAL_PERCENTILES
+    whole_numbers = np.dtype(network.input_dtype).kind in "iu"
     if mode in (None, "auto") and mean is None:
         if network.preprocessing is not None:
             who = network.says("preprocessing")
@@ -78,11 +79,17 @@ def resolve_normalization(
                 network.preprocessing, source, level, channels, who, nodata
             )
             clip = network.preprocessing.clip
-            return Normalization("described", offset, scale, f"{what} ({who})", clip=clip)
+            if not whole_numbers:
+                return Normalization("described", offset, scale, f"{what} ({who})", clip=clip)
+            if any(offset) or set(scale) != {1.0} or clip != (None, None):
+                raise ModelError(
+                    f"{network.name} takes {network.input_dtype} pixels as they are, and its "
+                    f"pre-processing is {what} ({who}); use normalize=none if that is wrong"
+                )
         mode, mean, std = network.normalize, network.mean, network.std
         who = network.says("normalize" if mean is None else "mean")
         limits = network.percentiles or limits
-    if np.dtype(network.input_dtype).kind in "iu":
+    if whole_numbers:
         return _raw(network, source, mode, mean, who, count)
     if mean is not None and std is not None:
         return _constants("given", mean, std, full, count, f"normalised by mean and std, {who}")

@@ -18,12 +18,12 @@ from .backends.base import Activation, Execution, Network, NetworkFacts, Recipe,
 from .backends.device import cpu_cores, resolve_device
 from .contradictions import check_declared
 from .inspection import inspect
+from .levels import choose_level, with_pixel_size
 from .nodata import choose_nodata
 from .normalize import Normalization, largest_input, resolve_normalization
 from .plan import Plan
 from .probe import Probe
 from .said import said_notes
-from .scale import choose_level, with_pixel_size
 from .settings import Settings
 from .sizing import choose_batch, fit_memory
 from .sources import Source, open_source

@@ -29,13 +29,13 @@ from .backends import Network, open_network
 from .backends.base import Runner
 from .backends.metadata import differing
 from .block import Worker
+from .levels import choose_level
 from .memory import available_bytes, human
 from .naming import mask_name
 from .pipeline import Clock, Progress, run_blocks
 from .plan import Plan
 from .planning import make_plan
 from .prediction import Prediction, build_report
-from .scale import choose_level
 from .settings import Settings
 from .sources import Source, open_source
 from .stitcher.mask import Mask

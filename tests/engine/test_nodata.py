@@ -327,8 +327,8 @@ def test_statistics_leave_values_without_data_out_channel_by_channel() -> None:
     pixels[..., 2] = -500
     valid = [first[30:], second[np.where(pixels[..., 1] == -500, False, True)]]
     with closing(open_source(pixels)) as source:
-        mean, deviation = mean_and_deviation(source, 0, (0, 1, 2), -500.0)
-        low, high = percentiles(source, 0, (0, 1, 2), (1.0, 99.8), -500.0)
+        mean, deviation = mean_and_deviation(source, 0, (0, 1, 2), nodata=-500.0)
+        low, high = percentiles(source, 0, (0, 1, 2), (1.0, 99.8), nodata=-500.0)
         assert sampled_range(source, 0, (0, 1, 2), -500.0) == (1, 254)
         assert sampled_range(source, 0, (0, 1, 2)) == (-500, 254)
     for channel, values in enumerate(valid):
@@ -338,6 +338,20 @@ def test_statistics_leave_values_without_data_out_channel_by_channel() -> None:
         assert low[channel] == ordered[int(np.ceil(0.01 * values.size)) - 1]
         assert high[channel] == ordered[int(np.ceil(0.998 * values.size)) - 1]
     assert (mean[2], deviation[2], low[2], high[2]) == (0, 0, 0, 0)
+
+
+def test_statistics_of_all_channels_together_count_each_value_with_data_once() -> None:
+    pixels = textured(70, 90, 3).astype(np.int16)
+    pixels[:60, :, 0] = -500  # a channel with few pixels weighs less
+    values = pixels[pixels != -500].astype(np.float64)
+    with closing(open_source(pixels)) as source:
+        mean, deviation = mean_and_deviation(source, 0, (0, 1, 2), -500.0, joint=True)
+        low, high = percentiles(source, 0, (0, 1, 2), (1.0, 99.8), -500.0, joint=True)
+    assert mean == pytest.approx((values.mean(),) * 3, rel=1e-12)
+    assert deviation == pytest.approx((values.std(),) * 3, rel=1e-12)
+    ordered = np.sort(values)
+    assert low == (ordered[int(np.ceil(0.01 * values.size)) - 1],) * 3
+    assert high == (ordered[int(np.ceil(0.998 * values.size)) - 1],) * 3
 
 
 def test_a_huge_value_without_data_is_no_number_that_the_network_gets() -> None:

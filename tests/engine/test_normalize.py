@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 
 from tile_infer.engine import statistics
 from tile_infer.engine.backends.base import NetworkFacts
+from tile_infer.engine.backends.preprocessing import Preprocessing
 from tile_infer.engine.normalize import Normalization, resolve_normalization
 from tile_infer.engine.settings import Settings
 from tile_infer.engine.sources import open_source
-from tile_infer.tiler.errors import ImageError, SettingError
+from tile_infer.tiler.errors import ImageError, ModelError, SettingError
 
 
 def facts(**metadata: Any) -> NetworkFacts:
@@ -108,6 +109,16 @@ def test_the_models_metadata_comes_before_the_assumption_and_after_the_user() ->
     assert found.offset == (127.5,)
     assert found.scale == (1 / 63.75,)
     assert "as the model says" in found.note
+
+
+def test_a_network_of_whole_numbers_takes_a_description_that_changes_nothing() -> None:
+    pixels, nothing = image("uint8"), Preprocessing(dtype="uint8")
+    found = resolve(pixels, Settings(), input_dtype="uint8", preprocessing=nothing)
+    assert (found.offset, found.scale) == ((0.0,), (1.0,))
+    halved = Preprocessing(gain=(0.5,))
+    with pytest.raises(ModelError, match="takes uint8 pixels as they are"):
+        resolve(pixels, Settings(), input_dtype="uint8", preprocessing=halved)
+    assert resolve(pixels, Settings(), preprocessing=halved).scale == (0.5,)
 
 
 def test_imagenets_constants_are_in_units_of_the_dtype() -> None:

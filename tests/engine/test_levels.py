@@ -16,8 +16,8 @@ from torch import nn
 from tile_infer import OutputError, Plan, SettingError, predict_large
 from tile_infer.engine.backends import open_network
 from tile_infer.engine.backends.base import NetworkFacts
+from tile_infer.engine.levels import LevelChoice, choose_level, with_pixel_size
 from tile_infer.engine.planning import make_plan
-from tile_infer.engine.scale import LevelChoice, choose_level, with_pixel_size
 from tile_infer.engine.settings import Settings
 from tile_infer.engine.sources import ImageFacts, Level, open_source
 
@@ -97,6 +97,8 @@ def test_a_stated_size_replaces_that_of_the_image_at_all_levels() -> None:
     image = with_pixel_size(facts((9.0, 8.0), None, (1.0, 1.0), unit="meter"), 0.25)
     assert [level.pixel_size for level in image.levels] == [(0.25,) * 2, (0.5,) * 2, (1.0,) * 2]
     assert image.unit == "micrometer"
+    large = with_pixel_size(PYRAMID, 300_000)
+    assert (large.unit, large.levels[1].pixel_size) == ("meter", (0.6, 0.6))
     assert with_pixel_size(PYRAMID, None) is PYRAMID
     assert choose(PYRAMID, mpp=0.5, mpp_image=0.5).level == 0
 

@@ -30,16 +30,18 @@ class LevelChoice(NamedTuple):
 def with_pixel_size(facts: ImageFacts, mpp: float | None) -> ImageFacts:
     """Return the facts with pixels of ``mpp`` micrometers at level 0, as they are for ``None``.
 
-    Lower levels have larger pixels by the ratio of their sizes.
+    Lower levels have larger pixels by the ratio of their sizes. Pixels above a millimetre, as of
+    the earth, are told in metres.
     """
     if mpp is None:
         return facts
+    unit, size = ("micrometer", mpp) if mpp < 1000 else ("meter", mpp / 1e6)
     height, width = facts.levels[0].shape
     levels = []
     for level in facts.levels:
         factors = downsampling(height, level.shape[0]), downsampling(width, level.shape[1])
-        levels.append(replace(level, pixel_size=(mpp * factors[0], mpp * factors[1])))
-    return replace(facts, levels=tuple(levels), unit="micrometer")
+        levels.append(replace(level, pixel_size=(size * factors[0], size * factors[1])))
+    return replace(facts, levels=tuple(levels), unit=unit)
 
 
 def choose_level(facts: ImageFacts, network: NetworkFacts, settings: Settings) -> LevelChoice:
