@@ -40,6 +40,7 @@ class TorchNetwork:
         self._device = _device_of(module)
         self._threads = torch.get_num_threads()
         self._tf32: tuple[bool, bool] | None = None
+        self._largest_px = 0  # of the tiles that were run
         # A module may keep things on itself while it runs (hooks do): one run at a time.
         self._running = Lock()
         self._facts = stated or NetworkFacts(
@@ -138,11 +139,11 @@ class TorchNetwork:
                 f"the module returns {str(logits.dtype).removeprefix('torch.')}, and no argmax was "
                 "seen to make it; let it return logits"
             )
-        self._facts = replace(
-            self._facts,
-            ends_in=ends_in,
-            tile_dependent=self._facts.tile_dependent or counted(recorder.parts),
-        )
+        self._facts = replace(self._facts, ends_in=ends_in)
+        size_px = filled.shape[2] * filled.shape[3]
+        if size_px > self._largest_px:  # in a tiny tile any pooling is one of the whole
+            self._largest_px = size_px
+            self._facts = replace(self._facts, tile_dependent=counted(recorder.parts))
         result: NDArray[np.float32] = logits.float().cpu().numpy()[: len(tiles)]
         return result
 

@@ -159,6 +159,12 @@ def test_a_network_without_such_parts_has_none(tmp_path: Path) -> None:
     assert inspect_network(module).bounded
 
 
+def test_a_pooling_that_covers_a_tiny_tile_is_not_one_of_the_whole() -> None:
+    network = open_network(Plain().eval())
+    assert found(network, 2) == ("max_pool2d of the whole tile",)
+    assert found(network, 64) == found(network, 2) == ()
+
+
 def test_what_leads_to_another_output_is_not_named(tmp_path: Path) -> None:
     class Two(Plain):
         def forward(self, image: Tensor) -> Any:
