@@ -1,7 +1,9 @@
 """Zarr arrays and OME-Zarr groups, given as object, folder or ZIP file."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import takewhile
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +59,12 @@ class ZarrSource:
         opened = _opened(node) if isinstance(node, Path) else node
         if isinstance(opened, zarr.Group):
             image = _multiscale(opened, self._where, choice)
-            names: list[str] | None = _axis_names(image)
-            self._arrays = [_array_at(opened, d["path"], self._where) for d in image["datasets"]]
-            scales = [_scale(image, dataset) for dataset in image["datasets"]]
-            units: list[str] | None = _axis_units(image)
+            with _whole_metadata(self._where):
+                paths = [str(dataset["path"]) for dataset in image["datasets"]]
+                names: list[str] | None = _axis_names(image)
+                scales = [_scale(image, dataset) for dataset in image["datasets"]]
+                units: list[str] | None = _axis_units(image)
+            self._arrays = [_array_at(opened, path, self._where) for path in paths]
         else:
             choice.image_of(1, self._where, "one image")
             image, names, units = {}, _dimension_names(opened), None
@@ -182,14 +186,10 @@ def _multiscale(group: zarr.Group, where: str, choice: Choice) -> dict[str, Any]
     images = ome.get("multiscales") if isinstance(ome, dict) else None
     if images and isinstance(images, list):
         number = choice.image_of(len(images), where, f"{len(images)} multiscale image(s)") or 0
-        try:
+        with _whole_metadata(where):
             image = images[number]
             if image["datasets"] and all("path" in d for d in image["datasets"]):
                 return dict(image)
-        except (KeyError, TypeError) as error:
-            raise ImageError(
-                f"{where} has broken OME-Zarr metadata (multiscales); pass one of its arrays"
-            ) from error
     inside = ", ".join(sorted(group.keys())[:8]) or "nothing"
     raise ImageError(
         f"a Zarr group needs OME-Zarr multiscales to be an image; {where} has none; "
@@ -197,8 +197,22 @@ def _multiscale(group: zarr.Group, where: str, choice: Choice) -> dict[str, Any]
     )
 
 
+@contextmanager
+def _whole_metadata(where: str) -> Iterator[None]:
+    """Tell in one line that metadata is not of the form that OME-Zarr prescribes."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ImageError(
+            f"{where} has broken OME-Zarr metadata (multiscales); pass one of its arrays"
+        ) from error
+
+
 def _array_at(group: zarr.Group, path: str, where: str) -> zarr.Array[Any]:
-    node = group.get(path)
+    try:
+        node = group.get(path)
+    except ValueError:  # a path that leaves the group
+        node = None
     if not isinstance(node, zarr.Array):
         raise ImageError(f"{where} lacks the array {path!r} that its metadata lists; get all of it")
     return node
@@ -238,7 +252,7 @@ def _pixel_size(
     for letter in "YX":
         axis = order.letters.index(letter)
         unit = micrometers_per(units[axis])
-        if unit is None or scale[axis] <= 0:
+        if unit is None or not 0 < scale[axis] < inf:
             return None
         sizes.append(scale[axis] * unit)
     return sizes[0], sizes[1]

@@ -152,6 +152,43 @@ def test_multiscales_that_list_a_missing_array_are_refused(tmp_path: Path) -> No
         ZarrSource(tmp_path / "a.zarr")
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"axes": [{}, {}]},
+        {"axes": None},
+        {"coordinateTransformations": None},
+        {"datasets": {"path": "0"}},
+        {"datasets": [{"path": "0", "coordinateTransformations": ["scale"]}]},
+        {"datasets": [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": 3}]}]},
+        {"datasets": [{"path": "../a.zarr/0"}]},
+    ],
+)
+def test_broken_multiscales_are_refused_in_one_line(tmp_path: Path, broken: dict[str, Any]) -> None:
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    group.create_array("0", data=noise(20, 30))
+    group.attrs["ome"] = {
+        "multiscales": [{"axes": ["y", "x"], "datasets": [{"path": "0"}], **broken}]
+    }
+    with pytest.raises(ImageError, match=r"broken OME-Zarr metadata|lacks the array"):
+        open_source(tmp_path / "a.zarr")
+
+
+def test_scale_that_is_no_number_is_no_pixel_size(tmp_path: Path) -> None:
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    group.create_array("0", data=noise(20, 30))
+    scale = {"type": "scale", "scale": ["nan", "nan"]}
+    group.attrs["ome"] = {
+        "multiscales": [
+            {
+                "axes": [{"name": name, "unit": "micrometer"} for name in "yx"],
+                "datasets": [{"path": "0", "coordinateTransformations": [scale]}],
+            }
+        ]
+    }
+    assert open_source(tmp_path / "a.zarr").facts.levels[0].pixel_size is None
+
+
 def test_long_axis_other_than_channel_is_refused_by_name(tmp_path: Path) -> None:
     array = store(
         tmp_path / "a.zarr", noise(5, 20, 30), (1, 20, 30), dimension_names=("z", "y", "x")
