@@ -108,14 +108,17 @@ class TorchNetwork:
             found = self.module(images)
         if isinstance(found, dict):
             found = list(found.values())
-        if isinstance(found, list | tuple):
-            if self.index is None and len(found) > 1:
-                raise ModelError(
-                    f"the module returns {len(found)} outputs; choose one with head=INDEX"
-                )
-            if (self.index or 0) >= len(found):
-                raise ModelError(f"head={self.index}: the module returns {len(found)} outputs")
-            found = found[self.index or 0]
+        outputs = found if isinstance(found, list | tuple) else (found,)
+        if self.index is None and len(outputs) > 1:
+            raise ModelError(
+                f"the module returns {len(outputs)} outputs; choose one with head=INDEX"
+            )
+        if (self.index or 0) >= len(outputs):
+            raise ModelError(
+                f"head={self.index} is not possible: the module returns {len(outputs)} output(s), "
+                "counted from 0"
+            )
+        found = outputs[self.index or 0]
         if not isinstance(found, torch.Tensor):
             raise ModelError(f"the module returns {type(found).__name__}, not a tensor")
         return _as_map(found, images)

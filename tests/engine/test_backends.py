@@ -257,6 +257,9 @@ def test_several_outputs_need_a_choice() -> None:
     assert open_network(Two(), "1").logits(image).max() == 2
     with pytest.raises(ModelError, match="head=2"):
         open_network(Two(), "2").logits(image)
+    with pytest.raises(ModelError, match="head=1 is not possible: the module returns 1 output"):
+        open_network(nn.Identity(), "1").logits(image)
+    assert open_network(nn.Identity(), "0").logits(image).max() == 1
 
 
 def test_onnx_outputs_are_chosen_by_name_or_index(tmp_path: Path) -> None:
