@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from ..tiler.errors import SettingError
 from .backends import Network
 from .probe import Probe, probe
 from .settings import Settings
@@ -16,11 +17,12 @@ def inspect(
     Args:
         network: The network.
         settings: Their ``tolerance``, ``halo`` and ``tile`` count.
-        channels: Input channels, for a network that does not say.
+        channels: Input channels, for a network that does not say or takes several numbers.
         largest: Largest number that it will be given, whatever its sign.
 
     Raises:
-        ModelError: It is not a network from an image to a map of the same scale.
+        ModelError: It is not a network from an image to a map.
+        SettingError: It does not take so many channels.
     """
     facts, rim = network.facts, settings.halo or 0
 
@@ -33,10 +35,14 @@ def inspect(
         inside[:, :, rim:-rim, rim:-rim] = found[:, :, rim:-rim, rim:-rim]
         return inside
 
-    channels = facts.channels or channels or 1
+    if channels and facts.channels not in (None, channels) and not network.takes(channels):
+        raise SettingError(
+            f"channels={channels} is not possible: {facts.name} takes {facts.channels}; leave it "
+            "out"
+        )
     return probe(
         logits,
-        channels,
+        channels or facts.channels or 1,
         facts.fixed,
         tolerance=settings.tolerance,
         tile=settings.tile,

@@ -62,7 +62,7 @@ def test_plan_runs_nothing_and_writes_nothing(
     assert done.code == 0
     rows = [line.split() for line in done.out.splitlines()]
     assert rows[0][:6] == ["image", "slide.tif,", "40", "x", "60", "px,"]
-    assert ["mask", "exact"] in rows
+    assert ["mask", "40", "x", "60", "px,", "exact"] in rows
     assert done.err.startswith("note: ")
     assert sorted(tmp_path.iterdir()) == before
 
@@ -95,7 +95,27 @@ def test_plan_warns_where_tiles_must_be_blended(run: Run, image: Write, whole_ti
     done = run("plan", image(), "--model", whole_tile)
     assert done.code == 0
     assert "warning: whole cannot be tiled exactly" in done.err
-    assert ["mask", "blended"] in [line.split() for line in done.out.splitlines()]
+    rows = [line.split() for line in done.out.splitlines()]
+    assert ["mask", "40", "x", "60", "px,", "blended"] in rows
+
+
+def test_plan_tells_the_sizes_of_image_and_mask_apart(
+    run: Run, image: Write, halving: Path
+) -> None:
+    done = run("plan", image(), "--model", halving)
+    rows = [" ".join(line.split()) for line in done.out.splitlines()]
+    assert rows[0].startswith("image slide.tif, 40 x 60 px,")
+    assert "mask 20 x 30 px, exact" in rows
+    assert any(row.startswith("tile ") and "for 20 x 30 px of the mask" in row for row in rows)
+
+
+def test_inspect_refuses_channels_that_the_network_does_not_take(
+    run: Run, same_padded_mean: Path
+) -> None:
+    done = run("inspect", same_padded_mean, "--channels", "3")
+    assert (done.code, done.out) == (2, "")
+    assert "--channels 3 is not possible" in done.err
+    assert "takes 1" in done.err
 
 
 def test_inspect_names_the_part_that_it_comes_from(run: Run, whole_tile: Path) -> None:
