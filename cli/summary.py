@@ -86,7 +86,7 @@ def plan_lines(plan: Plan) -> list[str]:
     grid = plan.grid
     pixel = plan.image.levels[plan.level]
     facts = {
-        "image": f"{plan.image.name}, {_size(grid.shape)} px, {plan.image.channels} x "
+        "image": f"{plan.image.name}, {_size(grid.image_shape)} px, {plan.image.channels} x "
         f"{plan.image.dtype} ({plan.image.axes})",
         "level": f"{plan.level} of {len(plan.image.levels)}"
         + (f", {_size(pixel.pixel_size)} {plan.image.unit or ''}/px" if pixel.pixel_size else ""),
@@ -94,8 +94,9 @@ def plan_lines(plan: Plan) -> list[str]:
         **({} if plan.nodata is None else {"nodata": f"{plan.nodata:g}"}),
         "network": f"{plan.network.name}, {plan.network.backend} on {plan.execution.device}, "
         f"{plan.execution.precision}",
-        "mask": "exact" if plan.exact else "blended" if plan.blend else "not certified",
-        "tile": f"{_size(grid.tile)} px, of which {_size(grid.core)} are kept",
+        "mask": f"{_size(grid.shape)} px, "
+        + ("exact" if plan.exact else "blended" if plan.blend else "not certified"),
+        "tile": f"{_size(grid.tile)} px, for {_size(grid.core)} px of the mask",
         "tiles": f"{grid.tiles}, {plan.batch} per run",
         "block": f"{_size(grid.block)} px",
         "blocks": f"{grid.blocks}, {plan.workers} at the same time",
