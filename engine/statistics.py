@@ -1,6 +1,7 @@
 """Statistics of a whole image, gathered square by square: never those of a tile."""
 
 from collections.abc import Iterator
+from math import isqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,13 @@ from .nodata import Missing, missing
 from .sources import Source
 
 STRIDE_PX = 2048
-"""Side of the squares in which statistics are gathered."""
+"""Largest side of the squares in which statistics are gathered."""
+
+SQUARE_VALUES = 4 * STRIDE_PX**2
+"""Values that are read at a time: of many channels the squares are smaller."""
+
+PIECE_VALUES = 1 << 20
+"""Values that are worked on at a time: some 40 bytes each."""
 
 SAMPLES = 8
 """Squares per axis that are looked at to see which range an image uses."""
@@ -178,19 +185,23 @@ def _spread(length: int) -> list[int]:
 def _squares(
     source: Source, level: int, channels: tuple[int, ...], nodata: float | None, groups: int
 ) -> Iterator[tuple[NDArray[np.generic], Missing | None]]:
-    """Yield the image part by part, ``(value, group)``, and which values hold no data.
+    """Yield the image piece by piece, ``(value, group)``, and which values hold no data.
 
     Raises:
         ImageError: A pixel is infinite.
     """
     height, width = source.facts.levels[level].shape
-    for y in range(0, height, STRIDE_PX):
-        for x in range(0, width, STRIDE_PX):
-            box = Box.of(y, min(y + STRIDE_PX, height), x, min(x + STRIDE_PX, width))
-            pixels = source.read(level, box, channels).reshape(-1, groups)
-            if pixels.dtype.kind == "f" and np.isinf(pixels).any():
-                raise ImageError(
-                    "the image holds infinity, so it has no statistics; use normalize=none, "
-                    "normalize=unit, or mean and std"
-                )
-            yield pixels, missing(pixels, nodata)
+    side = min(STRIDE_PX, isqrt(SQUARE_VALUES // len(channels)) or 1)
+    rows = max(1, PIECE_VALUES // groups)
+    for y in range(0, height, side):
+        for x in range(0, width, side):
+            box = Box.of(y, min(y + side, height), x, min(x + side, width))
+            square = source.read(level, box, channels).reshape(-1, groups)
+            for start in range(0, len(square), rows):
+                pixels = square[start : start + rows]
+                if pixels.dtype.kind == "f" and np.isinf(pixels).any():
+                    raise ImageError(
+                        "the image holds infinity, so it has no statistics; use normalize=none, "
+                        "normalize=unit, or mean and std"
+                    )
+                yield pixels, missing(pixels, nodata)

@@ -1,5 +1,6 @@
 """Normalisation constants are those of the whole image, and what was assumed is said."""
 
+import tracemalloc
 from typing import Any, Literal
 
 import numpy as np
@@ -33,16 +34,28 @@ def image(dtype: str = "uint16", channels: int = 2) -> NDArray[np.generic]:
     return rng.integers(0, 60000, (83, 61, channels)).astype(dtype)
 
 
-@pytest.mark.parametrize("stride", [2048, 16])
+@pytest.mark.parametrize(("name", "value"), [("STRIDE_PX", 16), ("PIECE_VALUES", 100)])
 def test_zscore_uses_the_mean_and_deviation_of_the_whole_image(
-    stride: int, monkeypatch: pytest.MonkeyPatch
+    name: str, value: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(statistics, "STRIDE_PX", stride)
+    monkeypatch.setattr(statistics, name, value)
     pixels = image()
     found = resolve(pixels, Settings(normalize="zscore"), (1, 0))
     values = pixels[:, :, ::-1].reshape(-1, 2).astype(np.float64)
     np.testing.assert_allclose(found.offset, values.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(found.scale, 1 / values.std(axis=0), rtol=1e-12)
+
+
+def test_statistics_of_many_channels_take_little_memory() -> None:
+    pixels = np.zeros((1024, 1024, 24), np.uint8)
+    source = open_source(pixels, axes="YXC")
+    tracemalloc.start()
+    try:
+        statistics.mean_and_deviation(source, 0, tuple(range(24)))
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 3 * pixels.nbytes  # in float64, all of them at once were 8 times as many
 
 
 def test_zscore_keeps_its_digits_far_from_zero() -> None:
