@@ -30,7 +30,7 @@ class NumericError(TileInferError, ArithmeticError):
 
 
 class MissingExtraError(TileInferError, ImportError):
-    """An optional library that is not installed; the text names the extra."""
+    """An optional library that is not installed; the text says how to install it."""
 
 
 class TileInferWarning(UserWarning):

@@ -206,7 +206,7 @@ def _load(content: bytes, where: str, beside: Path | None = None) -> Any:
     except ImportError as error:
         does = f"{where} describes {beside}, but was not read" if beside else f"reading {where}"
         raise MissingExtraError(
-            f"{does}: that needs the library bioimageio.spec: pip install 'tile-infer[bioimageio]'"
+            f"{does}: that needs the library bioimageio.spec: pip install bioimageio.spec"
         ) from error
     try:
         plain = _convertible(YAML(typ="safe").load(content))

@@ -26,7 +26,7 @@ def open_described(path: Path, head: str | None, open_file: OpenFile) -> Network
 
     Raises:
         ModelError: It cannot be opened, or two places contradict each other.
-        MissingExtraError: A description needs the extra ``bioimageio``.
+        MissingExtraError: A description needs the library ``bioimageio.spec``.
     """
     doubts: tuple[str, ...] = ()
     try:

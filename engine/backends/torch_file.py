@@ -45,9 +45,7 @@ def open_torch_file(path: Path, kind: FileKind, head: str | None) -> "TorchNetwo
     try:
         import torch  # noqa: F401
     except ImportError as error:
-        raise MissingExtraError(
-            f"model {path} needs Torch: pip install 'tile-infer[torch]'"
-        ) from error
+        raise MissingExtraError(f"model {path} needs Torch: pip install torch") from error
     from .torch import TorchNetwork
 
     opened = _open_script(path) if kind == "torchscript" else _open_program(path)

@@ -75,9 +75,7 @@ def export_onnx(
     try:
         import torch
     except ImportError as error:
-        raise MissingExtraError(
-            "exporting a network needs Torch: pip install 'tile-infer[torch]'"
-        ) from error
+        raise MissingExtraError("exporting a network needs Torch: pip install torch") from error
     import onnx
 
     free = {} if batch is not None else {0: "batch"}

@@ -174,7 +174,7 @@ def _opened(path: Path) -> Any:
         import openslide
     except (ImportError, OSError) as error:  # the bindings, or the library that they bind
         raise MissingExtraError(
-            f"{path} is a slide that OpenSlide reads: pip install 'tile-infer[openslide]'"
+            f"{path} is a slide that OpenSlide reads: pip install openslide-python openslide-bin"
         ) from error
     try:
         return openslide.OpenSlide(path)
