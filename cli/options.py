@@ -22,10 +22,10 @@ MACHINE = Group("Machine", sort_key=5)
 
 
 def bytes_of(text: str) -> int:
-    """Return a number of bytes: ``4GB``, ``512M``, ``1.5 GiB`` or plain ``1000000``.
+    """Return a number of bytes: ``4GB``, ``512M``, ``1.5 GiB`` or plain ``8000000000``.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is none, or less than a megabyte.
 
     >>> bytes_of("4GB")
     4294967296
@@ -33,7 +33,12 @@ def bytes_of(text: str) -> int:
     found = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([kmgt]?)(?:i?b)?", text.strip(), re.IGNORECASE)
     if not found:
         raise ValueError(f"{text!r} is no size; write it like 4GB or 512MB")
-    return int(float(found[1]) * _UNITS[found[2].lower()])
+    count = int(float(found[1]) * _UNITS[found[2].lower()])
+    if count < _UNITS["m"]:  # a number whose unit was forgotten
+        raise ValueError(
+            f"{text!r} is {count} bytes, too few for any run; write it like 4GB or 512MB"
+        )
+    return count
 
 
 def tile_of(text: str) -> tuple[int, int]:

@@ -7,7 +7,11 @@ from ..engine.settings import Settings
 
 _NAMES = "|".join([*(field.name for field in fields(Settings)), "out", "overwrite"])
 _ASSIGNED = re.compile(rf"(?<![\w./-])({_NAMES})=(?=\S)")
-_MENTIONED = re.compile(rf"\b((?:use|with|give|choose|say) )({_NAMES})\b(?![=./])")
+_MENTIONED = re.compile(rf"\b((?:use|with|give|choose|say|leave) )({_NAMES})\b(?![=./])")
+_PAIRED = re.compile(
+    rf"\b({_NAMES})( and |/)({_NAMES})\b(?= (?:go together|contradict))"
+    rf"|\b({_NAMES})( needs )({_NAMES})\b(?=:)"
+)
 
 
 def as_options(text: str) -> str:
@@ -18,8 +22,14 @@ def as_options(text: str) -> str:
     >>> as_options("/data is a file; choose another place with out")
     '/data is a file; choose another place with --out'
     """
+    text = _PAIRED.sub(_pair, text)
     text = _ASSIGNED.sub(lambda found: f"{_option(found[1])} ", text)
     return _MENTIONED.sub(lambda found: f"{found[1]}{_option(found[2])}", text)
+
+
+def _pair(found: re.Match[str]) -> str:
+    one, between, other = (part for part in found.groups() if part is not None)
+    return f"{_option(one)}{between}{_option(other)}"
 
 
 def _option(name: str) -> str:

@@ -65,7 +65,9 @@ def choose_level(facts: ImageFacts, network: NetworkFacts, settings: Settings) -
     if settings.level is not None:
         level = settings.level
         if level >= len(sizes):
-            raise SettingError(f"level={level} is not in {facts.name}; it has {_listed(facts)}")
+            raise SettingError(
+                f"level={level} is not in {facts.name}; its levels: {_listed(facts)}"
+            )
     elif settings.mpp is not None:
         level = _level_asked_for(settings.mpp, facts)
     elif trained is not None and sizes[0] is not None:
@@ -96,8 +98,8 @@ def _level_trained_on(trained: Size, facts: ImageFacts, name: str, settings: Set
     if level is None and settings.mpp_image is None:
         raise SettingError(
             f"{name} was trained on pixels of {pixel_text(trained)}, and {facts.name} has none "
-            f"within 10 % of that; it has {_listed(facts)}; use level=0 to segment it as it is, or "
-            "mpp_image=X where the image states a wrong size"
+            f"within 10 % of that; its levels: {_listed(facts)}; use level=0 to segment it as it "
+            "is, or mpp_image=X where the image states a wrong size"
         )
     return level or 0
 
@@ -107,14 +109,15 @@ def _level_asked_for(mpp: float, facts: ImageFacts) -> int:
     if sizes[0] is None:
         raise SettingError(
             f"mpp={mpp:g} needs an image that states the size of its pixels, and {facts.name} does "
-            f"not; it has {_listed(facts)}; use level=N, or mpp_image=X for the size at level 0"
+            f"not; its levels: {_listed(facts)}; use level=N, or mpp_image=X for the size at level "
+            "0"
         )
     level = _fitting(sizes, (mpp, mpp))
     if level is None:
         raise SettingError(
             f"mpp={mpp:g}: no level of {facts.name} has pixels within 10 % of {length_text(mpp)}; "
-            f"it has {_listed(facts)}; use level=N, or mpp_image=X where the image states a wrong "
-            "size"
+            f"its levels: {_listed(facts)}; use level=N, or mpp_image=X where the image states a "
+            "wrong size"
         )
     return level
 
@@ -148,5 +151,5 @@ def _listed(facts: ImageFacts) -> str:
     texts = []
     for number, (level, size) in enumerate(zip(facts.levels, _micrometers(facts), strict=True)):
         pixels = "" if size is None else f" px of {pixel_text(size)}"
-        texts.append(f"{number}: {level.shape[0]} x {level.shape[1]}{pixels}")
+        texts.append(f"{number} ({level.shape[0]} x {level.shape[1]}{pixels or ' px'})")
     return ", ".join(texts)

@@ -4,12 +4,12 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
-from ..tiler.errors import SettingError
 from ..tiler.geometry import Geometry
 from .augmentation import TURNS, turned_recipe
 from .backends import open_network
 from .backends.base import Execution, Network, Recipe
 from .backends.device import cpu_cores, resolve_device
+from .channels import choose_channels
 from .contradictions import check_declared
 from .inspection import inspect
 from .levels import choose_level, with_pixel_size
@@ -55,7 +55,7 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
     """
     image = with_pixel_size(source.facts, settings.mpp_image)
     level, level_notes, level_warnings = choose_level(image, network.facts, settings)
-    channels = _choose_channels(source, network, settings)
+    channels = choose_channels(source, network, settings)
     device = resolve_device(settings.device or "auto")
     kind = device.partition(":")[0]
     nodata, nodata_notes = choose_nodata(source.facts, settings.nodata)
@@ -154,28 +154,6 @@ def _other_notes(
     ):
         notes.append("the network's output lies between 0 and 1: taken for probabilities")
     return notes
-
-
-def _choose_channels(source: Source, network: Network, settings: Settings) -> tuple[int, ...]:
-    there, wanted = source.facts.channels, network.facts.channels
-    channels = tuple(range(there)) if settings.channels is None else settings.channels
-    if settings.channels is None and source.facts.alpha is not None and wanted == there - 1:
-        channels = tuple(channel for channel in channels if channel != source.facts.alpha)
-    if max(channels) >= there:
-        raise SettingError(
-            f"channels={list(channels)}: {source.facts.name} has channels 0 to {there - 1}"
-        )
-    if wanted is None or len(channels) == wanted or network.takes(len(channels)):
-        return channels
-    if settings.channels is not None:
-        raise SettingError(
-            f"channels={list(channels)} are {len(channels)}, but the network takes {wanted}"
-        )
-    raise SettingError(
-        f"{source.facts.name} has {there} channels ({source.facts.axes}), the network "
-        f"takes {wanted}; choose some, e.g. channels="
-        + ",".join(str(min(n, there - 1)) for n in range(wanted))
-    )
 
 
 def _lost_px(geometry: Geometry) -> tuple[int, int]:

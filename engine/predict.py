@@ -29,6 +29,7 @@ from .backends import Network, open_network
 from .backends.base import Runner
 from .backends.metadata import differing
 from .block import Worker
+from .channels import choose_channels
 from .levels import choose_level
 from .memory import available_bytes, human
 from .naming import mask_name
@@ -36,7 +37,7 @@ from .pipeline import Clock, Progress, run_blocks
 from .plan import Plan
 from .planning import make_plan
 from .prediction import Prediction, build_report
-from .settings import Settings
+from .settings import Settings, typed
 from .sources import Source, open_source
 from .stitcher.mask import Mask
 from .stitcher.records import Record
@@ -232,10 +233,12 @@ def _differences(plan: Plan, source: Source, network: Network, settings: Setting
         level = choose_level(plan.image, plan.network, settings).level
         if level != plan.level:
             found.append(f"level: {plan.level} then, {level} now")
+    if settings.channels is not None:
+        choose_channels(source, network, settings)  # those that are not there are told as such
     for name, value in settings.given().items():
         before = getattr(plan.settings, name)
         if name not in _WITHOUT_EFFECT and not _same_setting(name, value, before):
-            found.append(f"{name}: {before} then, {value} now")
+            found.append(f"{name}: {typed(before)} then, {typed(value)} now")
     return found
 
 

@@ -49,6 +49,15 @@ _CHOICES = {
 """What the settings with a choice may be, for callers without a type checker."""
 
 
+def typed(value: object, between: str = ",") -> str:
+    """Return a setting as people type it.
+
+    >>> typed((0, 1, 2)), typed(0.5)
+    ('0,1,2', '0.5')
+    """
+    return between.join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def _of_kind(kind: Callable[[Any], Any], name: str, value: Any) -> Any:
     """Return a value as a plain Python one: NumPy's numbers will do, text for numbers will not."""
     try:
@@ -223,7 +232,8 @@ class Settings:
         )
         for holds, name, rule in rules:
             if not holds:
-                raise SettingError(f"{name}={getattr(self, name)} is not possible; use {rule}")
+                value = typed(getattr(self, name), "x" if name == "tile" else ",")
+                raise SettingError(f"{name}={value} is not possible; use {rule}")
         if (self.mean is None) != (self.std is None):
             raise SettingError("mean and std go together; give both or neither")
         if self.mean is not None and self.normalize not in (None, "auto"):
@@ -249,7 +259,10 @@ class Settings:
                 f"{self.tile[1]} px"
             )
         if self.blend is not None and (self.halo is not None or self.tolerance is not None):
-            raise SettingError("blend keeps the whole output, so halo and tolerance contradict it")
+            raise SettingError(
+                f"blend={self.blend} keeps the whole output, so halo and tolerance contradict it; "
+                "leave blend out, or both of them"
+            )
 
     def of_image(self) -> dict[str, Any]:
         """Return the keywords for ``open_source``: which image of a file, and which plane of it."""

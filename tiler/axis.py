@@ -197,10 +197,16 @@ def check_tile(tile: int, geometry: AxisGeometry) -> None:
         raise SettingError(
             f"tile={tile} px is not possible: the network takes {geometry.size} px only"
         )
-    below = geometry.size + max(0, (tile - geometry.size) // geometry.step) * geometry.step
+    valid = f"(valid sizes are {geometry.size} + {geometry.step} k)"
+    if tile < geometry.size:
+        raise SettingError(
+            f"tile={tile} px is smaller than the smallest that the network takes; use "
+            f"{geometry.size} px or more {valid}"
+        )
+    below = geometry.size + (tile - geometry.size) // geometry.step * geometry.step
     raise SettingError(
         f"tile={tile} px would run at a wrong pooling phase; use {below} or "
-        f"{below + geometry.step} px (valid sizes are {geometry.size} + {geometry.step} k)"
+        f"{below + geometry.step} px {valid}"
     )
 
 

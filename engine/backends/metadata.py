@@ -58,7 +58,7 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 self.normalize in (None, *NORMALIZATIONS),
                 f"normalize {self.normalize!r} is none of {', '.join(NORMALIZATIONS)}",
             ),
-            ((self.mean is None) == (self.std is None), "mean and std go together"),
+            ((self.mean is None) == (self.std is None), '"mean" and "std" go together'),
             (
                 self.mean is None or len(self.mean) == len(self.std or ()) > 0,
                 "mean and std need one number per channel each",

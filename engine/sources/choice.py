@@ -35,6 +35,8 @@ class Choice:
         Raises:
             SettingError: There are fewer.
         """
+        if self.series and count == 1:
+            raise SettingError(f"series={self.series}: {image} holds one image; leave series out")
         if self.series is not None and self.series >= count:
             raise SettingError(
                 f"series={self.series} is not in {image}; it holds {contents}; "
@@ -64,10 +66,14 @@ class Choice:
         for kind, index in (("z", self.z), ("t", self.t)):
             if index is None:
                 continue
-            axis = kinds.index(kind) if kind in kinds else None
-            _check_inside(kind, index, 1 if axis is None else lengths[axis], image, contents)
-            if axis is not None:
-                picked[axis] = index
+            if kind in kinds:
+                picked[kinds.index(kind)] = index
+                _check_inside(kind, index, lengths[kinds.index(kind)], image, contents)
+            elif index:
+                raise SettingError(
+                    f"{kind}={index}: {image} has no axis {kind.upper()}, but {contents}; "
+                    + _instead(kind, math.prod(lengths))
+                )
         left = [axis for axis in range(len(names)) if axis not in picked]
         count = math.prod(lengths[axis] for axis in left)
         if self.page is None and count > 1:
@@ -77,6 +83,11 @@ class Choice:
                 f"it with {' and '.join(ways)}{', or ' if ways else ''}{_range('page', count)}"
             )
         rest = self.page or 0
+        if rest and count == 1:
+            raise SettingError(
+                f"page={rest}: one plane is left of {image}, which has the axes {contents}; "
+                "leave page out"
+            )
         _check_inside("page", rest, count, image, contents)
         for axis in reversed(left):
             rest, picked[axis] = divmod(rest, lengths[axis])
@@ -95,6 +106,10 @@ def listed(names: Sequence[str], lengths: Sequence[int]) -> str:
 def _kind(name: str) -> str | None:
     lower = name.lower()
     return "z" if lower in _Z_NAMES else "t" if lower in _T_NAMES else None
+
+
+def _instead(name: str, planes: int) -> str:
+    return f"leave {name} out" if planes == 1 else f"use {_range('page', planes)}"
 
 
 def _check_inside(name: str, index: int, length: int, image: str, contents: str) -> None:

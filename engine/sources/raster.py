@@ -89,7 +89,9 @@ class RasterSource:
             SettingError: ``axes`` is given, or another page than the first.
         """
         if axes is not None:
-            raise SettingError(f"axes={axes!r} is for arrays; {path} names its own axes")
+            raise SettingError(
+                f"axes={axes!r} is for arrays; {path} names its own axes; leave axes out"
+            )
         choice = choice or Choice()
         choice.image_of(1, str(path), "one image")
         self._kind = kind

@@ -70,7 +70,7 @@ def layout_of(series: Any, choice: Choice, axes: str | None, path: str) -> Layou
     names, shape = squeezed(series)
     if axes is not None:
         names = _renamed(names, shape, axes, path)
-    found = listed(names, shape)
+    found = _listed(names, shape)
     keyframe = series.keyframe
     kept = "".join(name for name in names if name in "YXCS")
     if 0 in shape:
@@ -143,12 +143,20 @@ def _renamed(names: str, shape: Sequence[int], axes: str, path: str) -> str:
         if old in "YXS" or new in "YXS"
     )
     if len(wanted) != len(names) or not fixed or len(set(wanted)) != len(wanted):
+        others = sum(name not in "YXS" for name in names)
+        letters = iter("ZT" if "S" in names else "CZT")
+        example = "".join(name if name in "YXS" else next(letters, name) for name in names)
         raise SettingError(
             f"axes may rename the axes of a stack, not Y, X or S; {path} names its own axes "
-            f"{listed(names, shape)} and axes={axes!r} was given; leave it out or "
-            "rename the others, such as axes='CYX'"
+            f"{_listed(names, shape)} and axes={axes!r} was given; leave axes out"
+            + (f", or rename the others, such as axes={example!r}" if others else "")
         )
     return "".join("S" if old == "S" else new for old, new in zip(names, wanted, strict=True))
+
+
+def _listed(names: str, shape: Sequence[int]) -> str:
+    """Return axes for people; ``Q`` is what tifffile calls an axis that the file does not name."""
+    return listed(["unnamed" if name == "Q" else name for name in names], shape)
 
 
 def _area(series: Any) -> int:
@@ -162,7 +170,7 @@ def _serves_another(series: Any) -> bool:
 
 def _contents(series: Sequence[Any]) -> str:
     texts = [
-        f"{number}: {listed(*squeezed(one))}{' ' if one.name else ''}{one.name}"
+        f"series {number}: {_listed(*squeezed(one))}{' ' if one.name else ''}{one.name}"
         for number, one in enumerate(series[:_MOST_LISTED])
     ]
     more = len(series) - len(texts)

@@ -16,11 +16,11 @@ from tile_infer.engine.settings import Settings
 @pytest.mark.parametrize(
     ("text", "size"),
     [
-        ("1000", 1000),
+        ("8000000", 8000000),
         ("4GB", 4 << 30),
         ("4gib", 4 << 30),
         ("512M", 512 << 20),
-        ("1.5 kB", 1536),
+        ("1.5 MB", 3 << 19),
         (".5t", 1 << 39),
     ],
 )
@@ -31,6 +31,12 @@ def test_a_size_may_have_a_unit(text: str, size: int) -> None:
 @pytest.mark.parametrize("text", ["", "GB", "4ZB", "-4GB", "4 4", "1e9", "4,5GB"])
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is no size; write it like 4GB"):
+        bytes_of(text)
+
+
+@pytest.mark.parametrize("text", ["4", "512", "100 kB", "0.1M"])
+def test_a_size_whose_unit_was_forgotten_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="too few for any run; write it like 4GB"):
         bytes_of(text)
 
 

@@ -127,7 +127,9 @@ def test_channels_are_checked_against_image_and_network() -> None:
 
 
 def test_a_level_that_is_not_there_is_refused_with_those_that_are() -> None:
-    with pytest.raises(SettingError, match="level=1 is not in array; it has 0: 50 x 60"):
+    with pytest.raises(
+        SettingError, match=r"level=1 is not in array; its levels: 0 \(50 x 60 px\)"
+    ):
         plan_prediction(blank(50, 60), nn.Conv2d(1, 2, 3), level=1)
 
 

@@ -128,6 +128,21 @@ def test_an_output_of_other_settings_is_refused_and_kept(
     predict_large(slide, model, overwrite=True, **options)
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"channels": (5,)}, r"channels=5: slide\.ome\.tif has one channel, channels=0$"),
+        ({"level": 9}, r"level=9 is not in slide\.ome\.tif"),
+    ],
+)
+def test_what_the_image_does_not_have_is_told_before_other_settings(
+    slide: Path, model: Path, options: dict[str, Any], told: str
+) -> None:
+    predict_large(slide, model)
+    with pytest.raises(SettingError, match=told):
+        predict_large(slide, model, **options)
+
+
 def test_another_image_or_network_on_the_same_output_is_refused(slide: Path, model: Path) -> None:
     out = slide.parent / "mask.zarr"
     predict_large(slide, model, out)

@@ -104,7 +104,7 @@ def test_all_that_an_export_is_told_is_read_again(tmp_path: Path) -> None:
 
 
 def test_an_export_with_metadata_that_makes_no_sense_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="mean and std go together"):
+    with pytest.raises(SettingError, match='"mean" and "std" go together'):
         export_onnx(torch.nn.Conv2d(1, 2, 3), tmp_path / "net.onnx", in_channels=1, mean=[0.5])
     with pytest.raises(SettingError, match="<= 255"):
         export_onnx(

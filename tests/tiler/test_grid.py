@@ -72,6 +72,14 @@ def test_a_core_of_384_needs_a_canonical_tile() -> None:
         exact_grid(2000, PAPER, core_limit=512, tile=568)
 
 
+def test_a_tile_below_the_smallest_is_told_so() -> None:
+    with pytest.raises(
+        SettingError, match=r"tile=10 px is smaller .* use 188 px or more"
+    ) as caught:
+        exact_grid(2000, PAPER, core_limit=512, tile=10)
+    assert "phase" not in str(caught.value)
+
+
 def test_a_halo_is_rounded_up_so_that_the_phase_stays() -> None:
     geometry = AxisGeometry(512, 0, 8, 0, 0, halo_before=46, halo_after=46)
     grid = exact_grid(4000, geometry, core_limit=512)

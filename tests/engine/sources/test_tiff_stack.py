@@ -87,7 +87,7 @@ def test_first_plane_of_a_single_image_may_be_named(tmp_path: Path) -> None:
     tifffile.imwrite(path, pixels)
     np.testing.assert_array_equal(read(path, page=0, series=0, z=0, t=0)[..., 0], pixels)
     for name in ("page", "series", "z", "t"):
-        with pytest.raises(SettingError, match=rf"{name}=1 is not in .*{name}=0"):
+        with pytest.raises(SettingError, match=rf"{name}=1: .*; leave {name} out$"):
             open_source(path, **choice_of(name))
 
 
@@ -95,13 +95,33 @@ def test_axes_rename_the_pages_of_a_stack(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     pixels = noise(5, 20, 30)
     tifffile.imwrite(path, pixels, photometric="minisblack")
-    with pytest.raises(ImageError, match=r"Q \(5\)"):
+    with pytest.raises(ImageError, match=r"unnamed \(5\)"):
         open_source(path)
     np.testing.assert_array_equal(read(path, axes="CYX"), np.moveaxis(pixels, 0, -1))
     np.testing.assert_array_equal(read(path, axes="zyx", z=3)[..., 0], pixels[3])
     for axes in ("YXC", "YX", "XYC", "CCYX", "YYX"):
-        with pytest.raises(SettingError, match=r"Q \(5\), Y \(20\), X \(30\)"):
+        with pytest.raises(
+            SettingError,
+            match=r"unnamed \(5\), Y \(20\), X \(30\).*; leave axes out, or .* axes='CYX'$",
+        ):
             open_source(path, axes=axes)
+
+
+def test_axes_for_a_file_without_other_axes_are_to_be_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, noise(20, 30, 3), photometric="rgb")
+    with pytest.raises(SettingError, match=r"axes='CYX' was given; leave axes out$"):
+        open_source(path, axes="CYX")
+
+
+def test_the_axes_that_are_suggested_are_taken(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    for shape in ((5, 20, 30), (4, 5, 20, 30), (5, 20, 30, 3)):
+        tifffile.imwrite(path, noise(*shape), photometric="rgb" if shape[-1] == 3 else "minisblack")
+        with pytest.raises(SettingError) as caught:
+            open_source(path, axes="Q")
+        suggested = str(caught.value).rsplit("'", 2)[1]
+        open_source(path, axes=suggested, page=0).close()
 
 
 def write_series(path: Path, *images: NDArray[Any], **options: Any) -> None:
@@ -126,8 +146,8 @@ def test_several_images_are_refused_with_the_list_of_them(tmp_path: Path) -> Non
     with pytest.raises(ImageError) as caught:
         open_source(path)
     assert str(caught.value) == (
-        f"one image of a file is read at a time; {path} holds 0: Y (20), X (29); "
-        "1: Y (40), X (60); choose it with series=0 to 1"
+        f"one image of a file is read at a time; {path} holds series 0: Y (20), X (29); "
+        "series 1: Y (40), X (60); choose it with series=0 to 1"
     )
     np.testing.assert_array_equal(read(path, series=1)[..., 0], big)
     with pytest.raises(SettingError, match=r"series=2 .*series=0 to 1"):
