@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..engine.settings import Settings
 from ..engine.sources import open_source
-from ..tiler.errors import OutputError
+from ..tiler.errors import OutputError, SettingError
 from .demo_picture import demo_picture
 from .preview import write_png
 from .segment import segment_one
@@ -34,11 +34,16 @@ def demo(
     """Make a synthetic tissue slide, segment its nuclei and compare with the truth.
 
     Args:
-        folder: Where slide, truth, mask and picture go.
+        folder: Where slide, truth, mask and picture go [default: demo].
         overwrite: Make all of them again.
         terminal: Where to print.
     """
     slide, truth_file = folder / "tissue.tif", folder / "tissue_truth.tif"
+    if folder.is_file():
+        raise SettingError(
+            f"{folder} is a file, and demo takes the folder for a slide of its own; to segment "
+            f"the file, use tile-infer {folder} --model MODEL"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

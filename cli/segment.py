@@ -20,7 +20,7 @@ from ..tiler.errors import DeviceError, SettingError
 from .companions import Companion, check_companions, companion
 from .failure import FAILED, explain
 from .options import RESULT, Options
-from .outputs import mask_paths
+from .outputs import into_folder, mask_paths
 from .palette import mask_colours
 from .preview import preview as draw_preview
 from .preview import write_png
@@ -34,7 +34,7 @@ NO_OPTIONS = Options()
 def segment(
     *images: Path,
     model: Path,
-    out: Annotated[Path | None, Parameter(group=RESULT)] = None,
+    out: Annotated[str | None, Parameter(group=RESULT, metavar="PATH")] = None,
     overwrite: Annotated[bool, Parameter(group=RESULT)] = False,
     preview: Annotated[Path | None, Parameter(group=RESULT, metavar="FILE|.png")] = None,
     report: Annotated[Path | None, Parameter(group=RESULT, metavar="FILE|.json")] = None,
@@ -48,9 +48,10 @@ def segment(
 
     Args:
         images: Images to segment: TIFF, Zarr, DICOM, PNG and others (docs/formats.md).
-        model: The network: an ONNX file, or with --trust-model TorchScript or torch.export.
-        out: Folder of the mask, or for several images the folder that all masks go into
-            [default: slide.unet.zarr beside slide.tif].
+        model: The network: an ONNX file, a bioimageio.yaml or its package, or with --trust-model
+            TorchScript or torch.export.
+        out: Folder of the mask; for several images, or with a / at its end, the folder that masks
+            go into [default: slide.unet.zarr beside slide.tif].
         overwrite: Start again where a mask of other settings is.
         preview: Picture of image and mask overlaid, at most 2048 px: a file, or .png for one beside
             each mask.
@@ -69,7 +70,7 @@ def segment(
         *(companion("--preview", path, [".png"]) for path in (preview,) if path),
     ]
     settings = options.settings()
-    name = _name_of(model, images, settings)
+    name = _name_of(model, settings, exactly=len(images) > 1 or into_folder(images, out))
     paths = mask_paths(images, name, out)
     check_companions(companions, images, model, name, paths)
     if len(images) > 1:
@@ -79,9 +80,9 @@ def segment(
     return 0
 
 
-def _name_of(model: Path, images: tuple[Path, ...], settings: Settings) -> str:
-    """Return the network's name, which several masks are called by."""
-    if len(images) == 1:
+def _name_of(model: Path, settings: Settings, *, exactly: bool) -> str:
+    """Return the network's name, which masks in a folder are called by."""
+    if not exactly:
         return model.stem  # the engine names a single mask
     # What fails for all need not be said for each.
     with closing(

@@ -7,7 +7,7 @@ from ..engine.settings import Settings
 
 _NAMES = "|".join([*(field.name for field in fields(Settings)), "out", "overwrite"])
 _ASSIGNED = re.compile(rf"(?<![\w./-])({_NAMES})=(?=\S)")
-_MENTIONED = re.compile(rf"\b((?:use|with|give|choose|say|leave) )({_NAMES})\b(?![=./])")
+_MENTIONED = re.compile(rf"\b((?:use|with|give|choose|say|leave) )({_NAMES})\b(?![=./-])")
 _PAIRED = re.compile(
     rf"\b({_NAMES})( and |/)({_NAMES})\b(?= (?:go together|contradict))"
     rf"|\b({_NAMES})( needs )({_NAMES})\b(?=:)"

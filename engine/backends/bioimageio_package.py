@@ -142,7 +142,9 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ModelError(f"model {path} cannot be read ({error.strerror})") from error
+        raise ModelError(
+            f"model {path} cannot be read ({error.strerror}); check the path"
+        ) from error
 
 
 @contextmanager
@@ -154,7 +156,7 @@ def _opened(path: Path) -> Iterator[ZipFile]:
         raise
     except OSError as error:
         raise ModelError(
-            f"model {path} cannot be read ({error.strerror or first_line(error)})"
+            f"model {path} cannot be read ({error.strerror or first_line(error)}); check the path"
         ) from error
     except Exception as error:  # a password, damage, and each compression's own type
         raise ModelError(

@@ -41,6 +41,11 @@ _REFUSED = {
         "as torch.export saved it"
     ),
     "folder": "a folder; give the path of an .onnx file",
+    "empty": "empty; get a good copy",
+    "unknown": (
+        "no network of a kind that is known (ONNX, TorchScript, torch.export, bioimageio.yaml); "
+        "check the path"
+    ),
     "zip": "a zip archive that holds no network; give the path of an .onnx file",
 }
 """What a file may turn out to be, and how to mend that."""
@@ -51,8 +56,24 @@ _BY_START = (
     (b"\x80", 0, "pickled"),
     (b"<?xml", 0, "openvino"),
     (b"<net", 0, "openvino"),
+    *(
+        (image, 0, "unknown")
+        for image in (b"II*\0", b"II+\0", b"MM\0", b"\x89PNG", b"\xff\xd8\xff")
+    ),
 )
 """How files start, and where."""
+
+_TEXT = bytes(range(32, 127)) + b"\t\n\r"
+_TEXT_SUFFIXES = (
+    ".json",
+    ".onnxjson",
+    ".onnxtxt",
+    ".onnxtext",
+    ".pbtxt",
+    ".prototxt",
+    ".textproto",
+)
+"""Of ONNX written as text."""
 
 _BY_SUFFIX = {
     ".pb": "tensorflow",
@@ -71,12 +92,15 @@ _BY_SUFFIX = {
 def file_kind(path: Path) -> FileKind:
     """Return what kind of network a file holds, by its first bytes and the names in a zip.
 
-    A file that is nothing known counts as ONNX, so that its own reader says what is wrong.
+    A binary file that is nothing known counts as ONNX, so that its own reader says what is wrong.
 
     Raises:
         ModelError: It holds no network that can be run, or is of another framework.
     """
     kind = _kind(path)
+    description = _description_in(path) if kind == "folder" else None
+    if description is not None:
+        raise ModelError(f"model {path} is a folder; give the file in it: {description}")
     if kind in _REFUSED:
         raise ModelError(f"model {path} is {_REFUSED[kind]}")
     return kind  # type: ignore[return-value]  # all others
@@ -97,6 +121,12 @@ def check_trust(path: Path, kind: FileKind, trusted: bool) -> None:
         )
 
 
+def _description_in(folder: Path) -> Path | None:
+    from .bioimageio_package import FILES
+
+    return next((folder / name for name in FILES if (folder / name).is_file()), None)
+
+
 def _kind(path: Path) -> str:
     if path.is_dir():
         return "tensorflow" if (path / "saved_model.pb").exists() else "folder"
@@ -110,9 +140,14 @@ def _kind(path: Path) -> str:
     for signature, place, kind in _BY_START:
         if start[place : place + len(signature)] == signature:
             return kind
+    if not start:
+        return "empty"
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 1 << 32:
         return "safetensors"
-    return _BY_SUFFIX.get(path.suffix.lower(), "onnx")
+    suffix = path.suffix.lower()
+    if suffix not in (*_BY_SUFFIX, *_TEXT_SUFFIXES) and not start.strip(_TEXT):
+        return "unknown"
+    return _BY_SUFFIX.get(suffix, "onnx")
 
 
 def _kind_of_zip(path: Path) -> str:

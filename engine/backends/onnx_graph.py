@@ -60,7 +60,7 @@ def read_graph(path: Path, head: str | None) -> GraphFacts:
         model = onnx.load(path)
         onnx.checker.check_model(model)
     except FileNotFoundError as error:
-        raise ModelError(f"model {path} does not exist; give the path of an .onnx file") from error
+        raise ModelError(f"model {path} does not exist; check the path") from error
     except Exception as error:  # protobuf, checker and external data raise types of their own
         raise ModelError(
             f"model {path} is not a readable ONNX file: {first_line(error)}"

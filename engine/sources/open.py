@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from functools import partial
+from glob import glob, has_magic
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -128,7 +129,7 @@ def _open_path(path: Path, axes: str | None, choice: Choice) -> Source:
     except (ImageError, SettingError):
         raise
     except FileNotFoundError as error:
-        raise ImageError(f"{path} does not exist; check the path") from error
+        raise ImageError(_why_missing(path)) from error
     except OSError as error:
         raise ImageError(
             f"{path} cannot be read: {error.strerror or error}; check its permissions"
@@ -141,3 +142,12 @@ def _open_path(path: Path, axes: str | None, choice: Choice) -> Source:
                 f"{path} is {kind}, which is not read ({known} are); convert it to TIFF"
             )
     raise ImageError(f"{path} is not an image of a known kind ({known}); convert it to TIFF")
+
+
+def _why_missing(path: Path) -> str:
+    if not has_magic(str(path)):
+        return f"{path} does not exist; check the path"
+    count = len(glob(str(path)))  # noqa: PTH207 - absolute patterns too
+    if not count:
+        return f"no file matches {path}; check the path"
+    return f"{path} is a pattern that {count} files match; give it without quotes"

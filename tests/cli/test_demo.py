@@ -60,8 +60,10 @@ def test_a_demo_that_was_stopped_while_making_the_slide_makes_it_again(run: Run)
 
 def test_a_demo_folder_that_cannot_be_made_is_told_in_one_line(run: Run) -> None:
     Path("demo").write_text("mine")
+    assert run("demo", "demo/deeper").code == 1
     done = run("demo")
-    assert (done.code, len(done.err.splitlines())) == (1, 1)
+    assert (done.code, len(done.err.splitlines())) == (2, 1)
+    assert "use tile-infer demo --model MODEL" in done.err
     assert Path("demo").read_text() == "mine"
 
 

@@ -182,6 +182,38 @@ class TestSeveralImages:
         assert run("x/a.tif", "y/a.tif", "--model", bright).code == 0
         assert run("x/a.tif", "y/a.tif", "--model", bright, "--out", "masks").code == 2
 
+    def test_an_image_given_twice_is_told_so(self, run: Run, image: Write, bright: Path) -> None:
+        image("a.tif")
+        done = run("a.tif", "./a.tif", "--model", bright)
+        assert done.code == 2
+        assert_one_error(done.err, "a.tif is given twice")
+
+    def test_a_slash_at_the_end_means_into_that_folder(
+        self, run: Run, image: Write, bright: Path
+    ) -> None:
+        image("a.tif")
+        for out in ("masks/", "masks/"):  # the second continues the first
+            assert run("a.tif", "--model", bright, "--out", out).code == 0
+        assert [path.name for path in Path("masks").iterdir()] == ["a.bright.zarr"]
+
+    def test_a_shell_may_complete_the_name_of_a_mask_with_a_slash(
+        self, run: Run, image: Write, bright: Path
+    ) -> None:
+        image("a.tif")
+        for out in ("x.zarr/", "mask", "mask/"):
+            assert run("a.tif", "--model", bright, "--out", out).code == 0
+        assert labels("x.zarr").shape == labels("mask").shape == (40, 60)
+        assert not list(Path().rglob("a.bright.zarr"))
+
+    def test_a_refused_command_leaves_no_folder(self, run: Run, image: Write, bright: Path) -> None:
+        image("a.tif")
+        image("b.tif")
+        images = ("a.tif", "b.tif", "--model", bright, "--out", "masks")
+        assert run(*images, "--preview", "p.png").code == 2
+        assert not Path("masks").exists()
+        assert run(*images, "--preview", ".png").code == 0
+        assert Path("masks").exists()
+
     def test_out_must_not_be_a_file_or_a_mask(self, run: Run, image: Write, bright: Path) -> None:
         image("a.tif")
         image("b.tif")
@@ -277,6 +309,15 @@ class TestBadInput:
         assert done.code == 1
         assert_one_error(done.err, "missing.tif does not exist")
 
+    def test_a_pattern_that_no_shell_has_replaced(
+        self, run: Run, image: Write, bright: Path
+    ) -> None:
+        assert_one_error(run("*.tif", "--model", bright).err, "no file matches *.tif")
+        image("a.tif")
+        assert_one_error(run("*.tif", "--model", bright).err, "1 files match", "without quotes")
+        image("[1].tif")
+        assert run("[1].tif", "--model", bright).code == 0
+
     def test_a_file_that_is_no_image(self, run: Run, bright: Path) -> None:
         Path("notes.tif").write_text("not pixels")
         done = run("notes.tif", "--model", bright)
@@ -310,6 +351,7 @@ class TestBadInput:
             done = run(image(), "--model", bright, "--out", out, "--overwrite")
             assert done.code == 1
             assert_one_error(done.err, out, "--out")
+        assert "name a mask inside it: --out folder/slide.bright.zarr" in done.err
         assert Path("file").read_text() == Path("folder/file").read_text() == "mine"
 
     def test_a_folder_that_is_read_only_names_out(
@@ -352,7 +394,7 @@ class TestBadInput:
     def test_a_level_that_is_not_there(self, run: Run, image: Write, bright: Path) -> None:
         done = run(image(), "--model", bright, "--level", "3")
         assert done.code == 2
-        assert_one_error(done.err, "--level 3", "0: 40 x 60")
+        assert_one_error(done.err, "--level 3", "its levels: 0 (40 x 60 px)")
 
     def test_a_threshold_for_two_classes(self, run: Run, image: Write, bright: Path) -> None:
         done = run(image(), "--model", bright, "--threshold", "0.4")

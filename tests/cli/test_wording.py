@@ -19,6 +19,7 @@ from tile_infer.engine.pipeline import Progress
         ("normalize=unit and mean/std contradict", "--normalize unit and --mean/--std contradict"),
         ("mpp and level contradict: both", "--mpp and --level contradict: both"),
         ("use overwrite to start again", "use --overwrite to start again"),
+        ("use tile-infer a.tif", "use tile-infer a.tif"),
         ("use the output of the network", "use the output of the network"),
         ("/data/level=3/slide.tif is empty", "/data/level=3/slide.tif is empty"),
         ("the halo is 3", "the halo is 3"),

@@ -307,7 +307,7 @@ def test_what_is_no_network_is_refused_in_one_line(tmp_path: Path) -> None:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), vector)
     cases = {
         tmp_path / "missing.onnx": "does not exist",
-        text: "is not a readable ONNX file",
+        text: "is no network of a kind that is known",
         two: r"has 2 inputs \(a, b\)",
         vector: "has 2 axes, so it is not a map",
     }

@@ -61,10 +61,23 @@ def test_foreign_files_are_refused_in_one_line_that_says_how_to_export(tmp_path:
         written(tmp_path / "a.xml", b"<?xml version='1.0'?>"): "an OpenVINO network; give the ONNX",
         zipped(tmp_path / "a.pt2", "a/data/aotinductor/model/x.so"): "compiled for one machine",
         folder(tmp_path / "empty"): "a folder; give the path",
+        folder(tmp_path / "zoo", "rdf.yaml"): r"give the file in it: .*zoo.rdf\.yaml$",
+        written(tmp_path / "picture", b"\x89PNG"): r"no network of a kind that is known \(ONNX",
+        written(tmp_path / "nothing.onnx", b"\x08"): "is not a readable ONNX file",
         zipped(tmp_path / "b.zip", "readme.txt"): "holds no bioimageio.yaml",
         written(tmp_path / "c.zip", b"PK\x03\x04"): "zip",
-        tmp_path / "missing.pt": "does not exist",
+        tmp_path / "missing.pt": "does not exist; check the path",
+        tmp_path / "missing.yaml": "check the path",
     }
+    texts = {
+        "notes.txt": ("some notes\n", r"no network of a kind that is known \(ONNX"),
+        "notes.onnx": ("short", r"no network of a kind that is known \(ONNX"),
+        "graph.onnxtxt": ("some notes\n", "is not a readable ONNX file"),
+        "nothing": ("", "is empty; get a good copy"),
+    }
+    for name, (text, message) in texts.items():
+        (tmp_path / name).write_text(text)
+        cases[tmp_path / name] = message
     for path, message in cases.items():
         for trust in (False, True):
             with pytest.raises(ModelError, match=message) as caught:

@@ -74,7 +74,7 @@ def test_a_core_of_384_needs_a_canonical_tile() -> None:
 
 def test_a_tile_below_the_smallest_is_told_so() -> None:
     with pytest.raises(
-        SettingError, match=r"tile=10 px is smaller .* use 188 px or more"
+        SettingError, match=r"tile=10 px is smaller .* use 204 px or more"
     ) as caught:
         exact_grid(2000, PAPER, core_limit=512, tile=10)
     assert "phase" not in str(caught.value)
