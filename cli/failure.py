@@ -32,14 +32,14 @@ def explain(error: Exception) -> Failure:
     match error:
         case MissingArgumentError():
             text = _REQUIRES.sub(r"\1 is missing", _one_line(error))
-            return Failure(f"{text} See tile-infer --help.", WRONG_USAGE)
-        case UnusedCliTokensError(unused_tokens=[*tokens], command_chain=[*commands]):
-            program = " ".join(["tile-infer", *commands])
+            return Failure(f"{text} See {_program(error)} --help.", WRONG_USAGE)
+        case UnusedCliTokensError(unused_tokens=[*tokens]):
+            program = _program(error)
             one = _TAKES.get(program, "less")
             text = f"{program} takes {one}, so {', '.join(tokens)} cannot follow; run it for each."
             return Failure(f"{text} See {program} --help.", WRONG_USAGE)
         case CycloptsError():
-            return Failure(f"{_one_line(error)} See tile-infer --help.", WRONG_USAGE)
+            return Failure(f"{_one_line(error)} See {_program(error)} --help.", WRONG_USAGE)
         case SettingError():
             return Failure(as_options(str(error)), WRONG_USAGE)
         case TileInferError():
@@ -55,6 +55,10 @@ def explain(error: Exception) -> Failure:
             return Failure(
                 f"internal error: {text} (run again with --verbose to see where)", FAILED, True
             )
+
+
+def _program(error: CycloptsError) -> str:
+    return " ".join(["tile-infer", *(error.command_chain or ())])
 
 
 def _one_line(error: Exception) -> str:

@@ -166,8 +166,8 @@ class Options:
         Parameter(group=IMAGE),
     ] = None
     """How pixels are scaled: by the largest value of their type (unit), by the image's mean and
-    deviation (zscore), by its percentiles, or by ImageNet's constants [default: what the model
-    says, else unit for integers and none for floats]."""
+    deviation (zscore), by its percentiles, or by ImageNet's constants [default: auto, that is
+    what the model says, else unit for integers and none for floats]."""
     mean: Annotated[tuple[float, ...] | None, _typed(numbers_of, "X,X,...", IMAGE)] = None
     """Mean of each channel in units of 0 to 1; replaces --normalize."""
     std: Annotated[tuple[float, ...] | None, _typed(numbers_of, "X,X,...", IMAGE)] = None
@@ -181,8 +181,8 @@ class Options:
     activation: Annotated[
         Literal["auto", "none", "sigmoid", "softmax"] | None, Parameter(group=RESULT)
     ] = None
-    """What turns the network's output into probabilities [default: softmax for two or more
-    channels, sigmoid for one]."""
+    """What turns the network's output into probabilities [default: auto, that is softmax for two
+    or more channels, sigmoid for one]."""
     threshold: Annotated[float | None, Parameter(metavar="P", group=RESULT)] = None
     """Probability above which a network of one channel says 1 [default: 0.5]."""
     head: Annotated[str | None, Parameter(metavar="NAME", group=RESULT)] = None

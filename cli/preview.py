@@ -18,6 +18,9 @@ LIMIT_PX = 2048
 
 MASK_OPACITY = 0.6
 
+_DARK = 32
+"""An 8-bit image whose pixels are all below is stretched like one of 16 bits: labels, mostly."""
+
 _READ_PX = 1024
 
 
@@ -99,7 +102,8 @@ def shrunk_image(
     )
     count = rows[:, None, None] * columns[None, :, None] - lost
     mean = total / np.maximum(count, 1)
-    if source.facts.dtype != "uint8" and count.any():
+    bright = source.facts.dtype == "uint8" and mean.max() >= _DARK
+    if not bright and count.any():
         low, high = np.percentile(mean[count > 0], (1, 99))
         mean = np.where(count > 0, (mean - low) * (255 / max(high - low, 1e-12)), 0)
     colours = np.rint(mean.clip(0, 255)).astype(np.uint8)

@@ -58,7 +58,7 @@ def segment(
         report: Figures of the run as JSON: a file, or .json for one beside each mask.
         also: The mask in another format as well, a file or an ending for one beside each mask:
             .ome.tif (pyramidal OME-TIFF), .tif (tiled, with overviews and the image's georeference)
-            or .geojson (polygons for QuPath); may be given several times.
+            or .geojson (polygons for QuPath); .tiff is .tif; may be given several times.
         options: How to do it.
         terminal: Where to print.
     """

@@ -115,11 +115,11 @@ def network_lines(network: dict[str, Any]) -> list[str]:
         "network": f"{network['name']} ({network['backend']})",
         "verdict": f"{network['verdict']}: {_VERDICTS[network['verdict']]}",
         "input": f"{batch} x {channels} x {height} x {width} (batch x channel x height x width)",
-        "classes": ", ".join(network["class_names"]) or str(network["output"][1]),
-        "output": network["head"],
+        "classes": ", ".join(network["class_names"]) or _classes(network["output"][1]),
+        "output name": network["head"],
     }
     if network["ends_in"] != "none":
-        facts["output"] += f", ends in {network['ends_in']}"
+        facts["output name"] += f", ends in {network['ends_in']}"
     facts |= _said(network)
     if not network["bounded"]:
         facts["disagreement"] = (
@@ -129,6 +129,10 @@ def network_lines(network: dict[str, Any]) -> list[str]:
         name = "no effect of" if network["bounded"] else "because of"
         facts[name] = ", ".join(network["tile_dependent"])
     return columns(facts.items())
+
+
+def _classes(channels: int) -> str:
+    return str(channels) if channels > 1 else "2 (one channel, above and below a threshold)"
 
 
 def _said(network: dict[str, Any]) -> dict[str, str]:
@@ -181,7 +185,7 @@ def network_table(network: dict[str, Any]) -> Table:
         "tile" if not network["free_size"] else "smallest tile": (network["tile"], None),
         "step": (network["step"], None),
         "period": (network["period"], None),
-        "output": (network["output"][2:], None),
+        "output px": (network["output"][2:], None),
         "margin": (network["margin"]["before"], network["margin"]["after"]),
         "halo": (network["halo"]["before"], network["halo"]["after"]),
     }
@@ -191,6 +195,8 @@ def network_table(network: dict[str, Any]) -> Table:
         cells = [f"{n:g}" for n in before]
         if after is not None:
             cells = [f"{a:g} + {b:g}" for a, b in zip(before, after, strict=True)]
+        if not network["bounded"] and name in ("period", "margin", "halo"):
+            cells = ["-", "-"]  # such tiles are blended, whatever these are
         table.add_row(name, *cells)
     for column in table.columns[1:]:
         column.justify = "right"

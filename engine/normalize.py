@@ -8,7 +8,7 @@ import numpy as np
 from ..tiler.errors import ModelError, SettingError
 from .backends.base import NetworkFacts
 from .preprocessing_constants import preprocessing_constants
-from .settings import Settings
+from .settings import Settings, typed
 from .sources import Source
 from .statistics import mean_and_deviation, percentiles, sampled_range
 
@@ -191,7 +191,20 @@ def _constants(
             f"given {channels} channels; give one of each per channel"
         )
     scale = tuple(1 / (value * full) for value in std)
-    return Normalization(mode, tuple(value * full for value in mean), scale, note)
+    offset = tuple(value * full for value in mean)
+    return Normalization(mode, offset, scale, note, _not_in_units(mean, std, full))
+
+
+def _not_in_units(mean: tuple[float, ...], std: tuple[float, ...], full: float) -> str | None:
+    """Return a warning where constants are those of raw pixels: no integer image goes beyond 1."""
+    if full == 1 or max(map(abs, (*mean, *std))) <= 1:
+        return None
+    shown = [typed(tuple(f"{v:.4g}" for v in values)) for values in (mean, std)]
+    mended = [typed(tuple(f"{v / full:.4g}" for v in values)) for values in (mean, std)]
+    return (
+        f"mean={shown[0]} and std={shown[1]} are in units of 0 to 1, where 1 stands for {full:g}; "
+        f"if they are those of the raw pixels, use mean={mended[0]} and std={mended[1]}"
+    )
 
 
 def _strange_range(

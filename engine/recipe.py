@@ -134,8 +134,9 @@ def class_names(network: NetworkFacts, probe: Probe) -> tuple[str, ...]:
         return tuple(f"class {label}" for label in range(count))
     if len(network.class_names) != count:
         raise ModelError(
-            f"{network.name} names {len(network.class_names)} classes in its metadata, but its "
-            f"output has {count}; correct the metadata"
+            f"{network.name} has {len(network.class_names)} names of classes, "
+            f"{network.says('class_names')}, but its output has {count} classes; correct the "
+            "metadata"
         )
     return network.class_names
 

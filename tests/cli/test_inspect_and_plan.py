@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from .conftest import Run, Write
+from .conftest import Run, Write, write_network
 
 
 def test_inspect_prints_the_measured_sizes_as_a_table(run: Run, same_padded_mean: Path) -> None:
@@ -15,6 +15,20 @@ def test_inspect_prints_the_measured_sizes_as_a_table(run: Run, same_padded_mean
     assert ["period", "1", "1"] in rows
     assert ["margin", "0", "+", "0", "0", "+", "0"] in rows
     assert ["halo", "1", "+", "1", "1", "+", "1"] in rows
+    assert [row[1] for row in rows if row[:1] == ["output"]] == ["name", "px"]
+    assert ["classes", "2"] in rows
+
+
+def test_inspect_counts_a_list_of_channels(run: Run, tmp_path: Path) -> None:
+    model = write_network(tmp_path / "three.onnx", np.ones((2, 3, 1, 1)), (0.5, 0.0))
+    for channels in ("3", "0,1,2", "2,1,0"):
+        assert run("inspect", model, "--channels", channels).code == 0
+    assert run("inspect", model, "--channels", "0,1").code == 2
+
+
+def test_one_channel_makes_two_classes(run: Run, tmp_path: Path) -> None:
+    model = write_network(tmp_path / "one.onnx", np.ones((1, 1, 1, 1)), (0.5,))
+    assert "2 (one channel, above and below a threshold)" in run("inspect", model).out
 
 
 def test_inspect_json_has_the_keys_that_programs_rely_on(run: Run, same_padded_mean: Path) -> None:
@@ -42,6 +56,8 @@ def test_inspect_says_why_a_network_cannot_be_tiled(run: Run, whole_tile: Path) 
     assert done.code == 0
     assert "unbounded: every pixel of a tile influences every other" in done.out
     assert "disagreement" in done.out
+    rows = [line.split() for line in done.out.splitlines()]
+    assert all([name, "-", "-"] in rows for name in ("margin", "halo", "period"))
     assert json.loads(run("inspect", whole_tile, "--json").out)["bounded"] is False
 
 

@@ -59,6 +59,19 @@ def test_plan_and_inspect_say_it_too(run: Run, image: Write, talkative: Path) ->
     assert "activation softmax (as bright.tile_infer.json says)" in rows
 
 
+def test_inspect_warns_of_what_a_run_refuses_and_names_the_file(
+    run: Run, image: Write, bright: Path
+) -> None:
+    bright.with_name("bright.tile_infer.json").write_text('{"classes": ["a", "b", "c"]}')
+    wrong = "3 names of classes, as bright.tile_infer.json says, but its output has 2"
+    inspected = run("inspect", bright)
+    assert inspected.code == 0
+    assert f"warning: bright has {wrong}" in " ".join(inspected.err.split())
+    refused = run(image(), "--model", bright)
+    assert refused.code == 1
+    assert f"error: bright has {wrong}" in " ".join(refused.err.split())
+
+
 def test_inspect_json_has_the_metadata_and_its_origins(run: Run, talkative: Path) -> None:
     found = json.loads(run("inspect", talkative, "--json").out)
     assert found["class_colours"] == SAID["colours"]

@@ -191,3 +191,12 @@ def test_a_mask_finer_than_the_picture_is_thinned() -> None:
     labels = np.arange(12, dtype=np.uint8).reshape(3, 4).repeat(2, axis=0).repeat(2, axis=1)
     group.create_array("0", data=labels)
     assert (shrunk_mask(group, (3, 4)) == labels[::2, ::2]).all()
+
+
+@pytest.mark.parametrize(("high", "expected"), [(1, 255), (31, 255), (32, 32), (200, 200)])
+def test_dark_8_bit_pixels_are_stretched(high: int, expected: int) -> None:
+    pixels = np.zeros((20, 30), np.uint8)
+    pixels[:10] = high
+    found = shrunk_image(open_source(pixels), (20, 30))
+    assert (found[:10] == expected).all()
+    assert (found[10:] == 0).all()

@@ -20,13 +20,13 @@ def assert_one_error(err: str, *parts: str) -> None:
         (["slide.tif", "--model"], ["--model is missing"]),
         (["slide.tif", "--model", "m.onnx", "--modle", "x"], ["--modle", "--model"]),
         (["--model", "m.onnx"], ["an image is missing", "tile-infer slide.tif"]),
-        (["plan", "--model", "m.onnx"], ["IMAGE is missing"]),
+        (["plan", "--model", "m.onnx"], ["IMAGE is missing", "tile-infer plan --help"]),
         (
             ["plan", "a.tif", "b.tif", "c.tif", "--model", "m.onnx"],
             ["tile-infer plan takes one image, so b.tif, c.tif cannot follow", "run it for each"],
         ),
         (["inspect", "a.onnx", "b.onnx"], ["tile-infer inspect takes one model, so b.onnx"]),
-        (["inspect"], ["MODEL is missing"]),
+        (["inspect"], ["MODEL is missing", "tile-infer inspect --help"]),
         (["inspect", "m.onnx", "--channels", "0"], ["--channels 0", "use 1 or more"]),
     ],
 )

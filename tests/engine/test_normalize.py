@@ -178,3 +178,17 @@ def test_an_image_with_infinity_has_no_statistics(mode: Literal["zscore", "perce
 def test_a_mode_that_the_models_metadata_invents_is_refused() -> None:
     with pytest.raises(SettingError, match="'minmax' is unknown"):
         resolve(image("uint8"), Settings(), normalize="minmax")
+
+
+def test_constants_of_raw_pixels_are_warned_of_for_integers_only() -> None:
+    raw = Settings(mean=(128, 51), std=(30.6, 25.5))
+    found = resolve(image("uint8"), raw, (0, 1))
+    assert found.offset == (128 * 255, 51 * 255)  # as asked, all the same
+    assert found.warning is not None
+    assert "use mean=0.502,0.2 and std=0.12,0.1" in found.warning
+    assert resolve(image("float32"), raw, (0, 1)).warning is None
+    unit = Settings(mean=(0.5, 0.2), std=(1.0, 0.1))
+    assert resolve(image("uint8"), unit, (0, 1)).warning is None
+    said = resolve(image("uint8"), Settings(), mean=(0.0,), std=(255.0,))
+    assert said.warning is not None
+    assert "std=255 are in units of 0 to 1, where 1 stands for 255" in said.warning
