@@ -134,7 +134,7 @@ def test_mpp_chooses_the_level_in_any_unit(run: Run, bright: Path, tmp_path: Pat
     assert_one_error(
         done.err,
         "--mpp 200000: no level of a.tif has pixels within 10 % of 20 cm",
-        "0: 40 x 60 px of 15 cm, 1: 20 x 30 px of 30 cm, 2: 10 x 15 px of 60 cm",
+        "0 (40 x 60 px of 15 cm), 1 (20 x 30 px of 30 cm), 2 (10 x 15 px of 60 cm)",
         "use --level N, or --mpp-image X",
     )
 
@@ -158,4 +158,4 @@ def test_mpp_and_level_contradict(run: Run, bright: Path, tmp_path: Path) -> Non
     image = write_geotiff(tmp_path / "a.tif", [halves()])
     done = run(image, "--model", bright, "--mpp", "10m", "--level", "0")
     assert done.code == 2
-    assert_one_error(done.err, "mpp and level contradict")
+    assert_one_error(done.err, "--mpp and --level contradict")

@@ -47,7 +47,7 @@ def test_the_activation_of_the_model_is_followed_and_the_user_wins(tmp_path: Pat
         ),
         ({}, {"activation": "softmax"}, "whose softmax is 1 everywhere"),
         ({"classes": 3}, {"threshold": 0.5}, "no meaning for 3 classes"),
-        ({"classes": 3}, {"classes": ["a", "b"]}, "names 2 classes"),
+        ({"classes": 3}, {"classes": ["a", "b"]}, "2 names of classes, as .* says"),
         ({}, {"colours": [[0, 0, 0]] * 3}, "3 colours, as the model says.*2 classes"),
     ],
 )

@@ -116,8 +116,12 @@ def test_axes_for_a_file_without_other_axes_are_to_be_left_out(tmp_path: Path) -
 
 def test_the_axes_that_are_suggested_are_taken(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
-    for shape in ((5, 20, 30), (4, 5, 20, 30), (5, 20, 30, 3)):
-        tifffile.imwrite(path, noise(*shape), photometric="rgb" if shape[-1] == 3 else "minisblack")
+    for shape, kind in (
+        ((5, 20, 30), "minisblack"),
+        ((4, 5, 20, 30), "minisblack"),
+        ((5, 20, 30, 3), "rgb"),
+    ):
+        tifffile.imwrite(path, noise(*shape), photometric=kind)
         with pytest.raises(SettingError) as caught:
             open_source(path, axes="Q")
         suggested = str(caught.value).rsplit("'", 2)[1]
