@@ -69,7 +69,7 @@ def segment(
         *(companion("--preview", path, [".png"]) for path in (preview,) if path),
     ]
     settings = options.settings()
-    name = _name_of(model, images, settings)
+    name = settings.mask_of(_name_of(model, images, settings))
     paths = mask_paths(images, name, out)
     check_companions(companions, images, model, name, paths)
     if len(images) > 1:
@@ -103,7 +103,7 @@ def segment_one(
     begun: list[Path] = []
 
     def announce(plan: Plan) -> None:
-        begun.append(out or image.with_name(mask_name(image, plan.network.name)))
+        begun.append(out or image.with_name(mask_name(image, settings.mask_of(plan.network.name))))
         for note in plan.notes:
             terminal.note(note)
 
