@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from ..engine.backends import open_network
 from ..engine.exports import SUFFIXES, ExportOptions, export
+from ..engine.exports.whole_file import whole_file
 from ..engine.naming import mask_name
 from ..engine.plan import Plan
 from ..engine.predict import predict
@@ -145,7 +146,8 @@ def _write_companions(
         written.append((each.option.removeprefix("--"), str(path)))
         match each.suffix:
             case ".json":
-                path.write_text(json.dumps(done.report, indent=2) + "\n")
+                with whole_file(path) as file:
+                    file.write(f"{json.dumps(done.report, indent=2)}\n".encode())
             case ".png":
                 with closing(open_source(image, **settings.of_image())) as source:
                     colours = mask_colours(done.plan)
