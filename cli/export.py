@@ -73,7 +73,7 @@ def export(
         if named is not None:
             said.setdefault("classes", len(named))
         module, metadata = build(network, **said), Metadata()
-        doubt = f"{network} has random weights; train it before anything is to be found"
+        doubt = f"{network} has random weights; train it before it finds anything"
     else:
         module, metadata = _trained(network, bool(said or option))
         doubt = ""

@@ -23,7 +23,7 @@ class FCN(SegmentationNetwork):
         FCN-8s                     x8 of (x2 of (x2 of score + pool4) + pool3)
 
     where pool3 and pool4 stand for 1x1 convolutions of them. These start at zero, as in the paper,
-    so that a finer network begins with the coarser one's output.
+    so that a finer network begins with the coarsest scores alone.
 
     Maps ``(batch, channel, y, x)`` to ``(batch, class, y, x)`` of the same size, a multiple of 32.
     With the paper's width of 64, 3 channels and 21 classes FCN-32s has 134.4 million parameters.
