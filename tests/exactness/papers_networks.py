@@ -84,7 +84,7 @@ CASES = {
         for level, shape in PRUNED.items()
     },
     **{
-        f"{name}, {way}": Case(name, {"width": 2, "way": way}, Shape(0, 32, 32, reach), (576, 608))
+        f"{name}, {way}": Case(name, {"width": 2, "way": way}, Shape(0, 32, 32, reach), (608, 736))
         for (name, way), reach in FCN_REACH.items()
     },
 }

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from tile_infer import TileInferWarning, inspect_network, predict_large
 from tile_infer.engine.networks.network import SegmentationNetwork
-from tile_infer.engine.networks.registry import NETWORKS
+from tile_infer.engine.networks.registry import NETWORKS, build, options_of
 
 from .papers_networks import CASES, CLASSES, Case, as_trained, exported
 from .seeded_networks import rarest_share, textured, unit
 from .whole_pass import TOLERANCE, clear_pixels, label_of, logit_error, whole_pass
 
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "networks.md"
 PLAIN = ("unet", "unet, same", "unetpp", "unetpp, L2", "fcn8s, transposed", "fcn8s, unpooling")
 
 
@@ -101,3 +102,52 @@ def test_a_halo_of_a_quarter_is_not_enough(name: str, tmp_path: Path) -> None:
     reference = whole_pass(network, unit(image), case.shape)
     assert found.logits is not None
     assert logit_error(np.asarray(found.logits), reference) > 10 * TOLERANCE
+
+
+def rows_of(heading: str) -> list[list[str]]:
+    """Return the cells of the first table after some words of the document."""
+    text = DOCUMENT.read_text()
+    lines = text[text.index(heading) :].splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("|---")) + 1
+    rows = []
+    for line in lines[start:]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    return rows
+
+
+def test_the_documents_table_is_that_of_the_networks() -> None:
+    rows = rows_of("## What they are")
+    assert {row[0].split("`")[1] for row in rows} == set(NETWORKS)
+    for name, _, file, of, parameters, sizes, period, margin, halo in rows:
+        network, *option = name.split("`")[1::2]
+        channels, classes = map(int, of.split(","))
+        options = {"in_channels": channels, "classes": classes, **options_of(network, option)}
+        with torch.device("meta"):
+            built = build(network, **options)
+        assert sum(p.numel() for p in built.parameters()) == int(parameters.replace(",", ""))
+        assert sizes == f"{built.smallest} + {built.period} k"
+        assert file == f"`{NETWORKS[network].module}.py`"
+        alike = {"padding=same": "unet, same"}
+        key = alike[option[0]] if option else network
+        shape = CASES[key if key in CASES else f"{key}, transposed"].shape
+        assert (shape.period, shape.margin, shape.padding_reach) == (
+            int(period),
+            int(margin),
+            int(halo),
+        )
+        assert (built.period, built.margin) == (shape.period, shape.margin)
+
+
+def test_the_documents_other_tables_are_those_of_the_cases() -> None:
+    for level, (name, parameters, period, halo) in enumerate(rows_of("| UNet++ |"), 1):
+        with torch.device("meta"):
+            pruned = build("unetpp", in_channels=3, classes=1).pruned(level)
+        assert name == f"L{level}"
+        assert sum(p.numel() for p in pruned.parameters()) == int(parameters.replace(",", ""))
+        shape = CASES[f"unetpp, L{level}"].shape
+        assert (shape.period, shape.padding_reach) == (int(period), int(halo))
+    for way, _, *halos in rows_of("| `way` |"):
+        for network, halo in zip(("fcn32s", "fcn16s", "fcn8s"), halos, strict=True):
+            assert CASES[f"{network}, {way.strip('`')}"].shape.padding_reach == int(halo)
