@@ -8,9 +8,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from tile_infer import TileInferWarning, inspect_network, predict_large
+from tile_infer import TileInferWarning, predict_large
 from tile_infer.engine.networks.network import SegmentationNetwork
 from tile_infer.engine.networks.registry import NETWORKS, build, options_of
+from tile_infer.engine.probe import Probe
 
 from .papers_networks import CASES, CLASSES, Case, as_trained, exported
 from .seeded_networks import rarest_share, textured, unit
@@ -34,8 +35,7 @@ def network_of(name: str) -> SegmentationNetwork:
     return as_trained(CASES[name], unit(image_of(CASES[name])))
 
 
-def assert_geometry(path: Path, case: Case, size: tuple[int, int] | None = None) -> None:
-    probe = inspect_network(path)
+def assert_geometry(probe: Probe, case: Case, size: tuple[int, int] | None) -> None:
     assert probe.verdict == "bounded"
     for place, axis in enumerate((probe.geometry.y, probe.geometry.x)):
         margin, reach = case.shape.margin, case.shape.padding_reach
@@ -50,7 +50,7 @@ def assert_geometry(path: Path, case: Case, size: tuple[int, int] | None = None)
 
 def assert_exact(
     path: Path, case: Case, network: SegmentationNetwork, tile: tuple[int, int] | None
-) -> None:
+) -> Probe:
     image = image_of(case)
     found = predict_large(image, path, axes="YXC", output="logits", tile=tile)
     assert found.plan.exact
@@ -63,6 +63,7 @@ def assert_exact(
     assert logit_error(np.asarray(found.logits), reference) <= TOLERANCE
     clear = clear_pixels(reference)
     assert np.array_equal(np.asarray(found)[clear], label_of(reference)[clear])
+    return found.plan.probe
 
 
 def test_every_network_has_a_case() -> None:
@@ -73,16 +74,15 @@ def test_every_network_has_a_case() -> None:
 def test_a_file_for_any_tile_is_measured_as_by_hand_and_exact(name: str, tmp_path: Path) -> None:
     case, network = CASES[name], network_of(name)
     path = exported(network, tmp_path / "net.onnx")
-    assert_geometry(path, case)
-    assert_exact(path, case, network, case.tile)
+    # The probe is that of `tile-infer inspect`: it takes most of the time, so it runs once.
+    assert_geometry(assert_exact(path, case, network, case.tile), case, None)
 
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_a_file_for_one_tile_is_measured_as_by_hand_and_exact(name: str, tmp_path: Path) -> None:
     case, network = CASES[name], network_of(name)
     path = exported(network, tmp_path / "net.onnx", case.tile)
-    assert_geometry(path, case, case.tile)
-    assert_exact(path, case, network, None)
+    assert_geometry(assert_exact(path, case, network, None), case, case.tile)
 
 
 @pytest.mark.parametrize("name", [name for name in PLAIN if name != "unet"])
