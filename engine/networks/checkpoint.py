@@ -75,6 +75,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
         torch.save(content, partial)
         os.replace(partial, path)  # noqa: PTH105 - one step, on every system
     except (OSError, RuntimeError) as error:
+        partial.unlink(missing_ok=True)
         raise OutputError(f"checkpoint {path} cannot be written: {first_line(error)}") from error
 
 

@@ -56,6 +56,7 @@ def test_an_interrupted_write_leaves_the_older_file(
     with pytest.raises(OutputError, match="No space left"):
         saved(path, training={"step": 2})
     assert load_checkpoint(path).training == {"step": 1}
+    assert list(tmp_path.iterdir()) == [path]
 
 
 class Harmful:

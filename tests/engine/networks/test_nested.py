@@ -63,7 +63,7 @@ def test_the_ablations_see_one_node_of_their_row(name: str) -> None:
     assert parameters(name) == by_hand(1) == 8_728_932
 
 
-def test_pruned_unetpp_has_the_papers_0_1_0_5_2_2_and_9_0_million_parameters() -> None:
+def test_pruned_unetpp_has_0_1_0_5_2_2_and_9_0_million_parameters() -> None:
     with torch.device("meta"):
         network = build("unetpp", in_channels=3, classes=1)
         found = [
