@@ -73,7 +73,7 @@ def check_companions(
 
     Raises:
         SettingError: One file is for several images, would overwrite an image, is a folder, or lies
-            in a folder that does not exist.
+            in a folder that does not exist or in the mask.
     """
     inputs = {path.resolve(): path for path in (*images, model)}
     for each in companions:
@@ -83,11 +83,16 @@ def check_companions(
                 f"use {each.option} {each.suffix} for one beside each mask"
             )
         for image, mask in zip(images, paths, strict=True):
-            path = each.path(mask or image.with_name(mask_name(image, name)))
+            mask = mask or image.with_name(mask_name(image, name))
+            path = each.path(mask)
             if path.resolve() in inputs:
                 raise SettingError(
                     f"{each.option} {each.given} would overwrite {inputs[path.resolve()]}; "
                     "choose another name"
+                )
+            if mask.resolve() in path.resolve().parents:
+                raise SettingError(
+                    f"{each.option} {path} lies inside the mask; choose another place"
                 )
             if path.is_dir():
                 raise SettingError(f"{each.option}: {path} is a folder; choose another place")

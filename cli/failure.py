@@ -13,6 +13,7 @@ FAILED, WRONG_USAGE = 1, 2
 _TAKES = {
     "tile-infer plan": "one image",
     "tile-infer inspect": "one model",
+    "tile-infer export": "one network",
     "tile-infer demo": "one folder",
 }
 _REQUIRES = re.compile(r"^.*?parameter (\S+) requires an argument", re.IGNORECASE)

@@ -8,6 +8,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from ..engine.exports.whole_file import whole_file
 from ..engine.nodata import missing
 from ..engine.sources import Source
 from ..engine.sources.base import Level
@@ -142,10 +143,15 @@ def shrunk_mask(group: zarr.Group, shape: tuple[int, int]) -> NDArray[np.generic
 
 
 def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
-    """Write colours ``(y, x, 3)``."""
+    """Write colours ``(y, x, 3)``.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
     import imagecodecs
 
-    path.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(picture), level=6))
+    with whole_file(path) as file:
+        file.write(imagecodecs.png_encode(np.ascontiguousarray(picture), level=6))
 
 
 def _level_for(levels: tuple[Level, ...], shape: tuple[int, int]) -> tuple[int, Level]:

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from ..engine.backends import open_network
 from ..engine.exports import SUFFIXES, ExportOptions, export
+from ..engine.exports.whole_file import whole_file
 from ..engine.naming import mask_name
 from ..engine.plan import Plan
 from ..engine.predict import predict
@@ -70,7 +71,8 @@ def segment(
         *(companion("--preview", path, [".png"]) for path in (preview,) if path),
     ]
     settings = options.settings()
-    name = _name_of(model, settings, exactly=len(images) > 1 or into_folder(images, out))
+    exactly = len(images) > 1 or into_folder(images, out)
+    name = settings.mask_of(_name_of(model, settings, exactly=exactly))
     paths = mask_paths(images, name, out)
     check_companions(companions, images, model, name, paths)
     if len(images) > 1:
@@ -104,7 +106,7 @@ def segment_one(
     begun: list[Path] = []
 
     def announce(plan: Plan) -> None:
-        begun.append(out or image.with_name(mask_name(image, plan.network.name)))
+        begun.append(out or image.with_name(mask_name(image, settings.mask_of(plan.network.name))))
         for note in plan.notes:
             terminal.note(note)
 
@@ -146,7 +148,8 @@ def _write_companions(
         written.append((each.option.removeprefix("--"), str(path)))
         match each.suffix:
             case ".json":
-                path.write_text(json.dumps(done.report, indent=2) + "\n")
+                with whole_file(path) as file:
+                    file.write(f"{json.dumps(done.report, indent=2)}\n".encode())
             case ".png":
                 with closing(open_source(image, **settings.of_image())) as source:
                     colours = mask_colours(done.plan)

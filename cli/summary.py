@@ -32,7 +32,10 @@ def run_lines(report: dict[str, Any], plan: Plan) -> list[str]:
         time = f"{report['seconds']:.1f} s, {speed:.2f} MPix/s"
     else:
         time = "already complete"
-    made = f"exact, {plan.redundancy:.2f} x the work of one whole pass"
+    made = "exact" if report["precision"] == "fp32" else f"exact in {report['precision']}"
+    if len(plan.turns) > 1:
+        made += f", mean of {len(plan.turns)} turned passes"
+    made += f", {plan.redundancy:.2f} x the work of one whole pass"
     if plan.blend:
         made = (
             f"blended ({plan.blend}): depends on the tile's size; "

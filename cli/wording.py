@@ -5,7 +5,9 @@ from dataclasses import fields
 
 from ..engine.settings import Settings
 
-_NAMES = "|".join([*(field.name for field in fields(Settings)), "out", "overwrite"])
+_NAMES = "|".join(
+    [*(field.name for field in fields(Settings)), "out", "overwrite", "prune", "width"]
+)
 _ASSIGNED = re.compile(rf"(?<![\w./-])({_NAMES})=(?=\S)")
 _MENTIONED = re.compile(rf"\b((?:use|with|give|choose|say|leave) )({_NAMES})\b(?![=./-])")
 _PAIRED = re.compile(

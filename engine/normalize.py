@@ -134,8 +134,8 @@ def largest_input(
     if kind.kind in "iu":
         extremes = (float(np.iinfo(kind).min), float(np.iinfo(kind).max))
     else:
-        sampled = kind.kind != "b"
-        extremes = sampled_range(source, level, channels, nodata) if sampled else (0.0, 1.0)
+        found = None if kind.kind == "b" else sampled_range(source, level, channels, nodata)
+        extremes = found or (0.0, 1.0)
     values = [
         (extreme - offset) * scale
         for extreme in extremes
@@ -214,7 +214,10 @@ def _strange_range(
     dtype = source.facts.dtype
     if dtype in ("bool", "uint8", "int8"):
         return None
-    low, high = sampled_range(source, level, channels, nodata)
+    found = sampled_range(source, level, channels, nodata)
+    if found is None:
+        return None
+    low, high = found
     if full > 1 and high < full / 4:
         what = f"was divided by {full:g}, but its pixels lie between {low:g} and {high:g}"
         seen = "almost black"

@@ -68,6 +68,8 @@ class Plan:
     """Value of the pixels that hold no data, besides NaN."""
     settings: Settings
     """What was asked for, and what was chosen for the rest."""
+    asked: tuple[str, ...] = ()
+    """Names of the settings that were asked for."""
     notes: tuple[str, ...] = ()
     """What was assumed."""
     warnings: tuple[str, ...] = ()

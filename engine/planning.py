@@ -21,6 +21,7 @@ from .said import said_notes
 from .settings import Settings
 from .sizing import choose_batch, fit_memory
 from .sources import Source, open_source
+from .sources.lengths import length_text
 from .tiling import choose_tiling
 from .verdict import check_whole_numbers, why_not_exact, without_effect
 from .work import measure_work
@@ -117,6 +118,7 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
             blend=tiling.blend,
             overlap=0.5 if tiling.blend else None,
         ),
+        asked=tuple(settings.given()),
         notes=(
             normalization.note,
             *level_notes,
@@ -129,6 +131,7 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
         ),
         warnings=(
             *level_warnings,
+            *([] if settings.nodata is not None else image.doubts),
             *tiling.warnings,
             *facts.doubts,
             *([] if tiling.fits else [why_not_exact(facts, probe, tiling.blend)]),
@@ -146,6 +149,12 @@ def _other_notes(
     settings: Settings,
 ) -> list[str]:
     notes = []
+    stated = source.facts.levels[0].pixel_size
+    if settings.mpp_image is not None and stated is not None:
+        notes.append(
+            f"pixels of {length_text(settings.mpp_image)} at level 0 as asked, not of "
+            f"{stated[0]:g} x {stated[1]:g} {source.facts.unit} as {source.facts.name} says"
+        )
     if settings.channels is None and len(channels) < source.facts.channels:
         notes.append("the alpha channel was left out")
     if recipe.activation == "none" and "none" not in (

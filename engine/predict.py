@@ -63,7 +63,8 @@ def predict(
         network = opened.enter_context(
             closing(open_network(model, settings.head, trust_model=bool(settings.trust_model)))
         )
-        store = open_store(_default_out(image, network) if out is None else out)
+        default = _default_out(image, settings.mask_of(network.facts.name))
+        store = open_store(default if out is None else out)
         _keep_apart(image, store)
         plan, run = _settle(store, source, network, settings, overwrite)
         for note in plan.notes:
@@ -104,11 +105,11 @@ def predict(
         return Prediction(mask.levels[0], mask.group, plan, report)
 
 
-def _default_out(image: Any, network: Network) -> Path | MemoryStore:
+def _default_out(image: Any, name: str) -> Path | MemoryStore:
     """Return ``slide.unet.zarr`` beside ``slide.tif``; memory for an image that is no file."""
     if isinstance(image, str | os.PathLike):
         path = Path(image).absolute() if not Path(image).name else Path(image)
-        return path.with_name(mask_name(path, network.facts.name))
+        return path.with_name(mask_name(path, name))
     return MemoryStore()
 
 
@@ -177,6 +178,10 @@ def _settle(
             f"{place(store)} was begun with other settings ({'; '.join(differing)}); "
             "use overwrite to start again, or another place with out"
         )
+    dropped = _dropped(plan, settings)
+    if dropped:
+        kept = f"{place(store)} was begun with {', '.join(dropped)} and is kept so"
+        warnings.warn(f"{kept}; use overwrite to do without", TileInferWarning, stacklevel=4)
     return plan, run
 
 
@@ -219,7 +224,11 @@ def _tried(network: Network, plan: Plan) -> Runner:
 def _differences(plan: Plan, source: Source, network: Network, settings: Settings) -> list[str]:
     """Return how a stored plan differs from what is asked for now."""
     found = []
-    if plan.image.identity != source.facts.identity:
+    same_plane = all(
+        getattr(settings, name) in (None, getattr(plan.settings, name))
+        for name in settings.of_image()
+    )
+    if same_plane and plan.image.identity != source.facts.identity:
         found.append(f"image: {plan.image.name} with other content or size")
     if plan.network.sha256 != network.facts.sha256:
         found.append(f"model: {plan.network.name} with other content")
@@ -238,12 +247,24 @@ def _differences(plan: Plan, source: Source, network: Network, settings: Setting
     for name, value in settings.given().items():
         before = getattr(plan.settings, name)
         if name not in _WITHOUT_EFFECT and not _same_setting(name, value, before):
-            found.append(f"{name}: {typed(before)} then, {typed(value)} now")
+            then = "not given" if before is None else typed(before)
+            found.append(f"{name}: {then} then, {typed(value)} now")
     return found
+
+
+def _dropped(plan: Plan, settings: Settings) -> list[str]:
+    """Return what a stored plan was asked for that is not asked for now."""
+    now = settings.given()
+    harmless = _HARMLESS | ({"tile"} if plan.exact else set())
+    names = [name for name in plan.asked if name not in now and name not in harmless]
+    return [f"{name}={getattr(plan.settings, name)}" for name in names]
 
 
 _WITHOUT_EFFECT = {"memory", "device_memory", "head", "level", "mpp", "trust_model"}
 """Settings of which the plan holds what became of them."""
+
+_HARMLESS = _WITHOUT_EFFECT | {"device", "workers", "batch_size", "output"}
+"""Settings that may be left out the second time: the mask's labels are the same."""
 
 
 def _same_setting(name: str, value: object, before: object) -> bool:

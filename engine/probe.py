@@ -8,7 +8,7 @@ from ..tiler.geometry import AxisGeometry, Geometry
 from .probe_bench import Bench, LogitsFunction, Shape
 from .probe_halo import Halo, judge_influence, measure_halo
 from .probe_margin import measure_margin
-from .probe_period import COMMON_SHIFTS, Shifts
+from .probe_period import COMMON_SHIFTS, ROUNDING, Shifts
 from .probe_scale import measure_scale
 from .probe_sizes import Fixed, Sizes, settle_period, trial_sizes
 
@@ -86,6 +86,7 @@ def probe(
     for size in trial_sizes(bench, fixed, tile):
         bench.inspect(size)
         if first is None:
+            bench.check_repeats(size, ROUNDING)
             first, bench.scale = (
                 size,
                 measure_scale(bench, size, (fixed[0] is None, fixed[1] is None)),

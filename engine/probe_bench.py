@@ -145,6 +145,25 @@ class Bench:
             self.refusal = error
             return None
 
+    def check_repeats(self, size: Shape, rounding: float) -> None:
+        """Check that the same tile gives the same logits again.
+
+        Args:
+            size: Tile size in pixels.
+            rounding: Largest |difference| over the largest logit that may be.
+
+        Raises:
+            ModelError: It does not.
+        """
+        first = self.run(size)
+        self._kept.clear()
+        error = np.abs(self.run(size) - first)
+        if not error.max() <= rounding * np.abs(first).max() and np.isfinite(first).all():
+            raise ModelError(
+                "a network must answer alike each time, and this one does not (a dropout that is "
+                "still on?); export it in evaluation mode"
+            )
+
     def inspect(self, size: Shape) -> None:
         """Check that the output is a map that tells something.
 

@@ -269,6 +269,17 @@ class Settings:
         names = ("axes", "page", "series", "z", "t")
         return {name: getattr(self, name) for name in names}
 
+    def mask_of(self, model: str) -> str:
+        """Return a model's name behind what is chosen of the image, for the name of the mask.
+
+        >>> Settings(z=1, t=0).mask_of("unet"), Settings().mask_of("unet")
+        ('z1.t0.unet', 'unet')
+        """
+        names = ("series", "page", "z", "t", "level", "mpp")
+        values = [(name, getattr(self, name)) for name in names]
+        chosen = [f"{name}{value:g}" for name, value in values if value is not None]
+        return ".".join([*chosen, model])
+
     def given(self) -> dict[str, object]:
         """Return what was asked for."""
         return {

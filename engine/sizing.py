@@ -109,9 +109,9 @@ def _chunks(axis: AxisGrid) -> int:
 
 
 def _block_bytes(grid: Grid, recipe: Recipe, batch: int) -> int:
-    """Return what one block holds: its region, the mirrored copy, a batch, labels and scores."""
+    """Return what one block holds: its region as stored, in order and mirrored, and the rest."""
     pixel = recipe.channels * np.dtype(recipe.dtype).itemsize
     fed = prod(axis.scale.image_px(axis.block) + axis.tile for axis in (grid.y, grid.x)) * pixel
     scores = prod(grid.block) * recipe.classes * (4 if recipe.scores else 0)
     labels = 2 * prod(grid.block) * np.dtype(recipe.label_dtype).itemsize
-    return 2 * fed + batch * prod(grid.tile) * pixel + labels + 2 * scores
+    return 3 * fed + batch * prod(grid.tile) * pixel + labels + 2 * scores

@@ -160,8 +160,11 @@ def _value_of_key(key: int, kind: np.dtype[np.generic]) -> float:
 
 def sampled_range(
     source: Source, level: int, channels: tuple[int, ...], nodata: float | None = None
-) -> tuple[float, float]:
-    """Return the smallest and largest finite pixel with data, of squares spread over the image."""
+) -> tuple[float, float] | None:
+    """Return the smallest and largest finite pixel with data, of squares spread over the image.
+
+    ``None`` where they hold no data.
+    """
     height, width = source.facts.levels[level].shape
     low, high = np.inf, -np.inf
     for y in _spread(height):
@@ -172,7 +175,7 @@ def sampled_range(
             pixels = pixels[np.isfinite(pixels) if gone is None else np.isfinite(pixels) & ~gone]
             if pixels.size:
                 low, high = min(low, float(pixels.min())), max(high, float(pixels.max()))
-    return (low, high) if low <= high else (0.0, 0.0)
+    return (low, high) if low <= high else None
 
 
 def _spread(length: int) -> list[int]:

@@ -48,6 +48,8 @@ class ImageFacts:
     nodata: float | None = None
     """Value of the pixels that hold no data, of each channel alone; ``None`` where none is stated.
     NaN holds no data anywhere."""
+    doubts: tuple[str, ...] = ()
+    """What the user should know of how the file is read."""
 
 
 class Source(Protocol):

@@ -128,6 +128,7 @@ class TiffSource:
                 pages = [TurnedPage(page, turn, level_layout.size) for page in pages]
             self._levels.append(pages)
             levels.append(_level(layout, level_layout, turn, pages[0].segment, pixel_size))
+        nodata = tiff_nodata(full)
         alpha = alpha_channel(full) if channels == full.samplesperpixel else None
         self._facts = ImageFacts(
             name=readable(self._path.name),
@@ -140,7 +141,14 @@ class TiffSource:
             alpha=alpha,
             georeference=georeference,
             # What a palette makes of its index may be the colour of data as well.
-            nodata=tiff_nodata(full) if colours is None else None,
+            nodata=nodata if colours is None else None,
+            doubts=()
+            if colours is None or nodata is None
+            else (
+                f"{readable(self._path.name)} says that {nodata:g} of its palette holds no data, "
+                "which is not followed: another index may have the same colour; use nodata=VALUE "
+                "to leave out that colour",
+            ),
         )
 
     def _pages(

@@ -17,6 +17,7 @@ _PIXEL_IS_POINT = 2
 _CRS_KEY = {_PROJECTED: 3072, _GEOGRAPHIC: 2048}
 _LINEAR_UNIT = 3076
 _METERS = {9001: 1.0, 9002: 0.3048, 9003: 1200 / 3937}
+_WEB_MERCATOR = ("EPSG:3857", "EPSG:3785")
 _EPSG_CODES = range(1024, 32767)
 """32767 stands for a system that is described by further keys, 0 for none."""
 
@@ -49,8 +50,14 @@ def tiff_nodata(page: Any) -> float | None:
 
 
 def pixel_meters(georeference: Georeference | None) -> tuple[float, float] | None:
-    """Return height and width of a pixel in metres, ``None`` in degrees or unknown units."""
+    """Return height and width of a pixel in metres on the ground.
+
+    ``None`` in degrees and unknown units, and for Web Mercator, whose metres are shorter the
+    further they are from the equator.
+    """
     if georeference is None or georeference.transform is None:
+        return None
+    if georeference.crs in _WEB_MERCATOR:
         return None
     keys = _short_keys(georeference.tags)
     meters = _METERS.get(keys.get(_LINEAR_UNIT, 0))

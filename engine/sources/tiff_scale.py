@@ -25,7 +25,8 @@ def tiff_pixel_size(tiff: Any, page: Any, image: int = 0) -> PixelSize | None:
     if tiff.is_ome and tiff.ome_metadata:
         return _of_ome(tiff.ome_metadata, image)
     if tiff.is_svs:
-        return _of_svs(page.description)
+        # Thumbnail, label and overview repeat the scan's size; only the scan is of it.
+        return _of_svs(page.description) if image == 0 else None
     if tiff.is_imagej:
         unit = micrometers_per(str((tiff.imagej_metadata or {}).get("unit", "")))
         if unit is not None:

@@ -115,6 +115,25 @@ def test_report_has_the_keys_that_programs_rely_on(run: Run, image: Write, brigh
     assert report["plan"]["blocks"] == 1
 
 
+@pytest.mark.parametrize(("option", "name"), [("--report", "r.json"), ("--preview", "p.png")])
+def test_report_and_picture_replace_a_file_and_are_never_written_into_it(
+    run: Run, image: Write, bright: Path, option: str, name: str
+) -> None:
+    Path("same.txt").write_text("old")
+    Path(name).hardlink_to("same.txt")
+    assert run(image(), "--model", bright, option, name).code == 0
+    assert Path("same.txt").read_text() == "old"
+    assert Path(name).stat().st_size > 3
+
+
+def test_a_file_inside_the_mask_is_refused(run: Run, image: Write, bright: Path) -> None:
+    path = image()
+    assert run(path, "--model", bright, "--out", "m.zarr").code == 0
+    done = run(path, "--model", bright, "--out", "m.zarr", "--also", "m.zarr/m.tif")
+    assert done.code == 2
+    assert_one_error(done.err, "--also m.zarr/m.tif lies inside the mask; choose another place")
+
+
 def test_other_settings_are_refused_by_name_and_overwrite_starts_again(
     run: Run, image: Write, bright: Path
 ) -> None:

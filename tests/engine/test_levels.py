@@ -264,7 +264,7 @@ def test_a_run_continues_where_another_word_means_the_same_level(tmp_path: Path)
     for said in ({"mpp": 0.25}, {"level": 0}):
         with pytest.raises(OutputError, match="level: 1 then, 0 now"):
             predict_large(tmp_path / "a.tif", Half(), out, **said)
-    with pytest.raises(OutputError, match=r"mpp_image: None then, 0\.5 now"):
+    with pytest.raises(OutputError, match=r"mpp_image: not given then, 0\.5 now"):
         predict_large(tmp_path / "a.tif", Half(), out, mpp_image=0.5)
 
 

@@ -153,6 +153,12 @@ def test_an_image_that_uses_little_of_its_range_is_warned_about() -> None:
     assert resolve(dark.astype("uint8"), Settings()).warning is None, "8 bits are often dark"
 
 
+def test_an_image_without_data_is_not_warned_about() -> None:
+    source = open_source(np.zeros((40, 50), np.uint16))
+    assert resolve_normalization(Settings(), facts(), source, 0, (0,), 0).warning is None
+    assert resolve_normalization(Settings(), facts(), source, 0, (0,)).warning is not None
+
+
 def test_a_float_image_of_bytes_is_warned_about() -> None:
     glaring = image("uint8").astype(np.float32)
     warning = resolve(glaring, Settings()).warning

@@ -108,13 +108,32 @@ def test_a_finished_mask_is_returned_without_running_anything(slide: Path, model
     assert again.report["classes"] == first.report["classes"]
 
 
+def test_settings_that_are_left_out_the_second_time_are_kept_and_said(
+    slide: Path, model: Path
+) -> None:
+    first = predict_large(slide, model, tta="flips", normalize="zscore", workers=1)
+    with pytest.warns(match=r"was begun with normalize=zscore, tta=flips and is kept so"):
+        again = predict_large(slide, model)
+    assert again.plan == first.plan
+
+
+def test_planes_of_one_stack_have_masks_of_their_own(tmp_path: Path, model: Path) -> None:
+    stack = np.stack([image(), image()[::-1]])
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, stack, metadata={"axes": "ZYX"})
+    places = [predict_large(path, model, z=z).report["mask"] for z in (0, 1)]
+    assert places == [str(tmp_path / f"stack.z{z}.net.zarr") for z in (0, 1)]
+    with pytest.raises(OutputError, match=r"other settings \(z: 0 then, 1 now\)"):
+        predict_large(path, model, places[0], z=1)
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
         ({"precision": "fp16"}, "precision: fp32 then, fp16 now"),
         ({"normalize": "zscore"}, "normalize: unit then, zscore now"),
         ({"output": "probabilities"}, "output: labels then, probabilities now"),
-        ({"blend": "hann"}, "blend: None then, hann now"),
+        ({"blend": "hann"}, "blend: not given then, hann now"),
     ],
 )
 def test_an_output_of_other_settings_is_refused_and_kept(

@@ -357,6 +357,18 @@ def test_what_is_not_a_map_of_the_tile_is_refused(
         probe(as_function(net), 1, fixed)
 
 
+def test_a_network_that_throws_dice_is_refused() -> None:
+    dice, run = np.random.default_rng(0), as_function(nn.Conv2d(1, 2, 3))
+
+    def random(tiles: NDArray[np.float32]) -> NDArray[np.float32]:
+        logits = run(tiles)
+        noise = 1e-3 * dice.standard_normal(logits.shape)
+        return np.asarray(logits + noise, np.float32)
+
+    with pytest.raises(ModelError, match="answer alike each time"):
+        probe(random, 1, FREE)
+
+
 def test_probe_of_one_seed_is_repeatable_and_survives_json() -> None:
     run = as_function(UNet(2, padding=1))
     one, two = probe(run, 1, FREE, seed=3), probe(run, 1, FREE, seed=3)

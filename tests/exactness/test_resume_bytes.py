@@ -145,10 +145,10 @@ def _refuse(*_: object) -> Output:
         ({"threshold": 0.25}, "threshold: 0.5 then, 0.25 now"),
         ({"normalize": "none"}, "normalize: unit then, none now"),
         ({"output": "logits"}, "output: labels then, logits now"),
-        ({"blend": "hann"}, "blend: None then, hann now"),
+        ({"blend": "hann"}, "blend: not given then, hann now"),
         ({"batch_size": 3}, "batch_size: 1 then, 3 now"),
         ({"precision": "bf16"}, "precision: fp32 then, bf16 now"),
-        ({"halo": 8}, "halo: None then, 8 now"),
+        ({"halo": 8}, "halo: not given then, 8 now"),
     ],
     ids=str,
 )

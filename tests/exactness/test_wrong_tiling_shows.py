@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import tile_infer.engine.planning as planning
+import tile_infer.engine.tiling as tiling
 from tile_infer import Prediction, TileInferWarning, predict_large
 from tile_infer.tiler.axis import AxisGrid, exact_grid, with_chunks
 from tile_infer.tiler.geometry import AxisGeometry
@@ -21,7 +21,7 @@ def with_core(core: int, monkeypatch: pytest.MonkeyPatch) -> None:
     def grid(length: int, geometry: AxisGeometry, **_: object) -> AxisGrid:
         return with_chunks(length, geometry.size, geometry.margin_before, core, core)
 
-    monkeypatch.setattr(planning, "exact_grid", grid)
+    monkeypatch.setattr(tiling, "exact_grid", grid)
 
 
 def logits(found: Prediction) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
@@ -87,7 +87,7 @@ def test_a_halo_taken_literally_loses_the_phase(monkeypatch: pytest.MonkeyPatch)
         good = exact_grid(length, geometry, core_limit=core_limit, tile=tile)
         return replace(good, lead=geometry.halo_before, tile=good.tile + 8)
 
-    monkeypatch.setattr(planning, "exact_grid", grid)
+    monkeypatch.setattr(tiling, "exact_grid", grid)
     found = predict_large(image, module, normalize="unit", workers=2)
     assert found.plan.grid.y.lead == 46
     assert wrong_share(np.asarray(found), reference) > 0.01

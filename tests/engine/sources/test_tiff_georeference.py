@@ -87,7 +87,7 @@ def test_feet_are_a_length_too(tmp_path: Path) -> None:
     assert size == pytest.approx((3.048, 3.048))
 
 
-@pytest.mark.parametrize("directory", [keys(model=2, epsg=4326), keys(unit=None)])
+@pytest.mark.parametrize("directory", [keys(model=2, epsg=4326), keys(unit=None), keys(epsg=3857)])
 def test_degrees_and_unknown_units_are_no_pixel_size(
     tmp_path: Path, directory: tuple[int, ...]
 ) -> None:
@@ -140,6 +140,7 @@ def test_the_index_of_a_palette_is_no_nodata_value_of_its_colours(tmp_path: Path
     )
     with closing(open_source(tmp_path / "a.tif")) as source:
         assert (source.facts.channels, source.facts.nodata) == (3, None)
+        assert "says that 7 of its palette holds no data" in source.facts.doubts[0]
 
 
 @pytest.mark.parametrize("stated", ["-9999", "nan"])
@@ -177,10 +178,12 @@ def test_the_world_lies_where_it_does() -> None:
 
 
 @needs(DATA / "large/cog_cmap.tif")
-def test_overviews_of_a_real_file_have_their_sizes() -> None:
+def test_metres_of_web_mercator_are_none_on_the_ground() -> None:
     with closing(open_source(DATA / "large/cog_cmap.tif")) as source:
         found = source.facts
-    sizes = [level.pixel_size for level in found.levels]
-    assert sizes == [(1.1943285669558765 * 2**n,) * 2 for n in range(5)]
+    assert [level.pixel_size for level in found.levels] == [None] * 5
+    place = transform(found)
+    assert place is not None
+    assert place[0] == 1.1943285669558765
     assert found.georeference is not None
     assert found.georeference.crs == "EPSG:3857"

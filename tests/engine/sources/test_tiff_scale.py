@@ -1,3 +1,4 @@
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -5,6 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from tile_infer.engine.sources import open_source
 from tile_infer.engine.sources.tiff import TiffSource
 
 
@@ -57,3 +59,16 @@ def test_ome_size_in_an_unknown_unit_is_no_pixel_size(tmp_path: Path) -> None:
 
     assert size("pixel") is None
     assert size("mm") == (3000.0, 2000.0)
+
+
+def test_the_thumbnail_of_a_slide_has_not_the_pixels_of_its_scan(tmp_path: Path) -> None:
+    text = "Aperio Image Library v11.2.1 \n60x40 (0,0 60x40) -> 30x20|AppMag = 20|MPP = 0.5"
+    with tifffile.TiffWriter(tmp_path / "a.svs") as tiff:
+        for size, tile in (((40, 60), (16, 16)), ((20, 30), None)):
+            pixels = np.zeros((*size, 3), np.uint8)
+            tiff.write(pixels, tile=tile, description=text, metadata=None, photometric="rgb")
+    found = []
+    for number in (0, 1):
+        with closing(open_source(tmp_path / "a.svs", series=number)) as source:
+            found.append(source.facts.levels[0].pixel_size)
+    assert found == [(0.5, 0.5), None]
