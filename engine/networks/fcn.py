@@ -93,16 +93,6 @@ class FCN(SegmentationNetwork):
         """Smallest shift in pixels under which the network is equivariant: five poolings'."""
         return 32
 
-    @property
-    def margin(self) -> int:
-        """Pixels lost per side: none."""
-        return 0
-
-    @property
-    def smallest(self) -> int:
-        """Smallest valid input in pixels."""
-        return self.period
-
     def coarse(self, pooled: Tensor) -> Tensor:
         """Return the class scores of stride 32 of what the last pooling gives."""
         x = pooled

@@ -92,16 +92,6 @@ class NestedUNet(SegmentationNetwork):
         """Smallest shift in pixels under which the network is equivariant."""
         return 1 << self.depth
 
-    @property
-    def margin(self) -> int:
-        """Pixels lost per side: none."""
-        return 0
-
-    @property
-    def smallest(self) -> int:
-        """Smallest valid input in pixels."""
-        return self.period
-
     def heads(self, image: Tensor) -> tuple[Tensor, ...]:
         """Return the logits of every head, the deepest last."""
         found: dict[Node, Tensor] = {}

@@ -37,13 +37,13 @@ class SegmentationNetwork(nn.Module):
 
     @property
     def margin(self) -> int:
-        """Pixels lost per side; 0 for zero-padded convolutions."""
-        raise NotImplementedError
+        """Pixels lost per side: none, as of zero-padded convolutions."""
+        return 0
 
     @property
     def smallest(self) -> int:
         """Smallest valid input in pixels; all others are whole periods larger."""
-        raise NotImplementedError
+        return self.period
 
     def takes(self, size: int) -> bool:
         """Say whether every pooling meets an even size and something is left at the end."""
