@@ -87,9 +87,7 @@ def _name_of(model: Path, settings: Settings, *, exactly: bool) -> str:
     if not exactly:
         return model.stem  # the engine names a single mask
     # What fails for all need not be said for each.
-    with closing(
-        open_network(model, settings.head, trust_model=bool(settings.trust_model))
-    ) as network:
+    with closing(open_network(model, **settings.of_network())) as network:
         return network.facts.name
 
 

@@ -38,9 +38,7 @@ def plan_image(image: Any, model: Any, settings: Settings) -> Plan:
     """
     with (
         closing(open_source(image, **settings.of_image())) as source,
-        closing(
-            open_network(model, settings.head, trust_model=bool(settings.trust_model))
-        ) as network,
+        closing(open_network(model, **settings.of_network())) as network,
     ):
         return make_plan(source, network, settings)
 

@@ -60,9 +60,7 @@ def predict(
     begun = perf_counter()
     with ExitStack() as opened:
         source = opened.enter_context(closing(open_source(image, **settings.of_image())))
-        network = opened.enter_context(
-            closing(open_network(model, settings.head, trust_model=bool(settings.trust_model)))
-        )
+        network = opened.enter_context(closing(open_network(model, **settings.of_network())))
         default = _default_out(image, settings.mask_of(network.facts.name))
         store = open_store(default if out is None else out)
         _keep_apart(image, store)

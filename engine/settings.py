@@ -269,6 +269,10 @@ class Settings:
         names = ("axes", "page", "series", "z", "t")
         return {name: getattr(self, name) for name in names}
 
+    def of_network(self) -> dict[str, Any]:
+        """Return the keywords for ``open_network``: which output, and whether to trust the file."""
+        return {"head": self.head, "trust_model": bool(self.trust_model)}
+
     def mask_of(self, model: str) -> str:
         """Return a model's name behind what is chosen of the image, for the name of the mask.
 
