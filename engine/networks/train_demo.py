@@ -123,7 +123,7 @@ def train(steps: int, rate: float, seed: int, log: Callable[[str], None]) -> UNe
         f"{len(TRAINING_SEEDS)} training patches of {_PATCH_PX} px, seeds {TRAINING_SEEDS[0]} to "
         f"{TRAINING_SEEDS[-1]}; validation seed {VALIDATION_SEED}; test seed {TEST_SEED}"
     )
-    network = UNet(in_channels=3, classes=2, width=WIDTH, depth=DEPTH)
+    network = UNet(in_channels=3, classes=2, width=WIDTH, depth=DEPTH, dropout=0)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     log(
         f"U-Net width {WIDTH}, depth {DEPTH}: {sum(p.numel() for p in network.parameters())} "

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from ...tiler.errors import SettingError
+from .network import SegmentationNetwork
 
 
-class UNet(nn.Module):
+class UNet(SegmentationNetwork):
     """The paper's contracting and expanding paths, joined by copy and crop.
 
     "U-Net: Convolutional Networks for Biomedical Image Segmentation", arXiv 1505.04597. Each level
@@ -21,7 +22,8 @@ class UNet(nn.Module):
     sizes run as well but drop a row at some pooling, which shifts the logits: see :meth:`takes`.
 
     Weights start as in the paper (He et al. 2015): normal with deviation ``sqrt(2 / N)``, where N
-    is the number of inputs of one output.
+    is the number of inputs of one output. Dropout ends the two deepest levels of the contracting
+    path; the paper gives no rate, its published network has 0.5.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class UNet(nn.Module):
         depth: int = 4,
         padding: Literal["valid", "same"] = "valid",
         batch_norm: bool = False,
+        dropout: float = 0.5,
     ) -> None:
         """Build the network.
 
@@ -42,16 +45,16 @@ class UNet(nn.Module):
             depth: Number of poolings.
             padding: ``valid`` as in the paper, or ``same`` for zero-padded 3x3 convolutions.
             batch_norm: Whether batch normalisation follows each 3x3 convolution; not in the paper.
+            dropout: Share of the values there that training leaves out; 0 for none.
 
         Raises:
-            SettingError: A number is below 1, or the padding is unknown.
+            SettingError: A number is out of range, or the padding is unknown.
         """
-        super().__init__()
-        if min(in_channels, classes, width, depth) < 1:
-            raise SettingError(
-                "a U-Net needs in_channels, classes, width and depth >= 1; "
-                f"got {in_channels}, {classes}, {width}, {depth}"
-            )
+        super().__init__(in_channels, classes)
+        if min(width, depth) < 1:
+            raise SettingError(f"a U-Net needs width and depth >= 1; got {width}, {depth}")
+        if not 0 <= dropout < 1:
+            raise SettingError(f"dropout={dropout} is not possible; use a number from 0 to below 1")
         if padding not in ("valid", "same"):
             raise SettingError(f"padding must be 'valid' or 'same', got {padding!r}")
         self.depth = depth
@@ -66,6 +69,7 @@ class UNet(nn.Module):
             for before, after in zip([in_channels, *widths], widths, strict=False)
         )
         self.pool = nn.MaxPool2d(2)
+        self.dropout = nn.Dropout(dropout)
         upwards = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
         self.up = nn.ModuleList(nn.ConvTranspose2d(low, high, 2, 2) for low, high in upwards)
         self.merge = nn.ModuleList(pair(low, high) for low, high in upwards)
@@ -92,16 +96,14 @@ class UNet(nn.Module):
         bottom = 3 if self.depth == 1 else 4
         return (bottom + 8) * self.period - 4
 
-    def takes(self, size: int) -> bool:
-        """Say whether every pooling meets an even size and something is left at the end."""
-        return size >= self.smallest and (size - self.smallest) % self.period == 0
-
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits ``(batch, class, y, x)`` of ``image`` ``(batch, channel, y, x)``."""
         kept: list[Tensor] = []
         x = image
         for level, convolve in enumerate(self.down):
             x = convolve(x if level == 0 else self.pool(x))
+            if level >= self.depth - 1:
+                x = self.dropout(x)
             kept.append(x)
         kept.pop()
         for rise, convolve in zip(self.up, self.merge, strict=True):
