@@ -71,13 +71,14 @@ class Augmentation:
         """Return an image ``(channel, y, x)`` with other grey values, about its own mean."""
         channels = image.shape[0]
         gain = _factor(self.contrast, random, 1) * _factor(self.colour, random, channels)
-        shift = random.uniform(-self.brightness, self.brightness)
+        shift = random.uniform(-self.brightness, self.brightness, 1)
         shift = shift + random.uniform(-self.colour, self.colour, channels)
         if not (self.contrast or self.brightness or self.colour):
             return image
         mean = image.mean((1, 2), keepdims=True)
         shift = (shift * float(image.std()))[:, None, None].astype(np.float32)
-        return (image - mean) * gain[:, None, None].astype(np.float32) + mean + shift
+        varied = (image - mean) * gain[:, None, None].astype(np.float32) + mean + shift
+        return np.asarray(varied, np.float32)
 
 
 def _factor(most: float, random: np.random.Generator, count: int) -> NDArray[np.float64]:

@@ -89,9 +89,7 @@ def _tiles(
     for y in range(0, image.shape[0], core):
         for x in range(0, image.shape[1], core):
             top, left = y - spoilt - tile.margin_px, x - spoilt - tile.margin_px
-            pixels = image.normalised(
-                Box.of(top, top + tile.input_px, left, left + tile.input_px)
-            )
+            pixels = image.normalised(Box.of(top, top + tile.input_px, left, left + tile.input_px))
             with torch.inference_mode():
                 logits = network(torch.from_numpy(pixels)[None].to(device))[0].float().cpu()
             height, width = min(core, image.shape[0] - y), min(core, image.shape[1] - x)

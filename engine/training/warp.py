@@ -46,10 +46,7 @@ def displacements(nodes: NDArray[np.float64], size: int) -> NDArray[np.float64]:
     at = np.linspace(0, GRID - 1, size)
     # One cubic spline per node, as the interpolation is linear in the nodes: (pixel, node).
     weights = np.stack(
-        [
-            ndimage.map_coordinates(unit, at[None], order=3, mode="mirror")
-            for unit in np.eye(GRID)
-        ],
+        [ndimage.map_coordinates(unit, at[None], order=3, mode="mirror") for unit in np.eye(GRID)],
         axis=1,
     )
     return np.asarray(weights @ nodes @ weights.T)

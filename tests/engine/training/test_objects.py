@@ -77,7 +77,9 @@ def test_objects_of_classes_are_connected_by_sides_within_one_class() -> None:
         (np.array([[1]]), "colour", "none of binary, class, instance"),
     ],
 )
-def test_labels_that_cannot_be_are_refused(labels: NDArray[np.generic], kind: str, part: str) -> None:
+def test_labels_that_cannot_be_are_refused(
+    labels: NDArray[np.generic], kind: str, part: str
+) -> None:
     with pytest.raises(SettingError) as caught:
         truth_of(labels, kind)  # type: ignore[arg-type]
     assert part in str(caught.value)

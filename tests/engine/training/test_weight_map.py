@@ -39,7 +39,8 @@ def brute_force(
 
 
 @pytest.mark.parametrize(
-    ("count", "radius", "w0", "sigma"), [(12, 5, 10, 5), (30, 3, 10, 5), (6, 7, 4, 2), (1, 5, 10, 5)]
+    ("count", "radius", "w0", "sigma"),
+    [(12, 5, 10, 5), (30, 3, 10, 5), (6, 7, 4, 2), (1, 5, 10, 5)],
 )
 def test_the_map_equals_brute_force(count: int, radius: float, w0: float, sigma: float) -> None:
     objects = discs(count, 48, radius, seed=count)
