@@ -14,6 +14,8 @@ _TAKES = {
     "tile-infer plan": "one image",
     "tile-infer inspect": "one model",
     "tile-infer demo": "one folder",
+    "tile-infer train": "one folder or pattern of images and one of labels",
+    "tile-infer score": "one mask and one truth",
 }
 _REQUIRES = re.compile(r"^.*?parameter (\S+) requires an argument", re.IGNORECASE)
 

@@ -43,7 +43,7 @@ def truth_of(labels: NDArray[Any], kind: LabelKind) -> Truth:
     from scipy import ndimage
 
     if kind not in get_args(LabelKind):
-        raise SettingError(f"labels={kind!r} is none of {', '.join(get_args(LabelKind))}")
+        raise SettingError(f"label_kind={kind!r} is none of {', '.join(get_args(LabelKind))}")
     if labels.ndim != 2 or labels.dtype.kind not in "iub":
         raise SettingError(
             f"labels are whole numbers (y, x); got {labels.dtype} {labels.shape}; convert them"
@@ -59,7 +59,7 @@ def truth_of(labels: NDArray[Any], kind: LabelKind) -> Truth:
     if kind == "class" and labels.max(initial=0) > MOST_CLASSES:
         raise SettingError(
             f"classes are at most {MOST_CLASSES}; got {labels.max()}; "
-            "say labels=instance if the numbers are objects"
+            "say label_kind=instance if the numbers are objects"
         )
     classes = (labels != 0).astype(np.uint8) if kind == "binary" else labels.astype(np.uint8)
     objects = np.zeros(labels.shape, np.int32)

@@ -19,6 +19,7 @@ from ..networks.registry import build
 from .history import Row
 from .images import Labelled, class_counts, weight_maps
 from .losses import LOSSES, deeply_supervised
+from .progress import Progress
 from .settings import TrainingSettings
 from .tiles import Tile, TileSampler, TileShape
 from .validation import Score, validate
@@ -38,19 +39,6 @@ class Subject:
     """Name of each class, the background first."""
     metadata: Metadata
     """What the trained file is to say of itself."""
-
-
-class Progress(NamedTuple):
-    """How far a training is."""
-
-    step: int
-    """Steps done."""
-    steps: int
-    """Steps in all."""
-    loss: float
-    """Loss of the last step."""
-    rows: tuple[Row, ...]
-    """Figures so far."""
 
 
 class Trained(NamedTuple):

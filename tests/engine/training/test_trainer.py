@@ -58,14 +58,14 @@ def same(one: Trained, other: Trained) -> bool:
     return all(torch.equal(*pair) for pair in pairs)
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     pass
 
 
 def stop_at(step: int) -> "trainer.Callable[[Progress], None]":
     def progress(at: Progress) -> None:
         if at.step == step:
-            raise Stopped
+            raise StoppedError
 
     return progress
 
@@ -73,7 +73,7 @@ def stop_at(step: int) -> "trainer.Callable[[Progress], None]":
 def test_an_interrupted_training_continues_with_the_same_result(tmp_path: Path) -> None:
     straight = train(SUBJECT, IMAGES, VALIDATION, SETTINGS, tmp_path / "straight.pt")
     for step in (5, 10):
-        with pytest.raises(Stopped):
+        with pytest.raises(StoppedError):
             train(SUBJECT, IMAGES, VALIDATION, SETTINGS, tmp_path / "cut.pt", stop_at(step))
     done: list[int] = []
     resumed = train(
