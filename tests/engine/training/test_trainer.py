@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,11 +8,14 @@ import torch
 
 from tile_infer.engine.backends.metadata import Metadata
 from tile_infer.engine.networks.checkpoint import load_checkpoint
+from tile_infer.engine.networks.registry import build
 from tile_infer.engine.training import trainer
 from tile_infer.engine.training.images import Labelled
+from tile_infer.engine.training.losses import LOSSES
 from tile_infer.engine.training.objects import truth_of
 from tile_infer.engine.training.settings import TrainingSettings
 from tile_infer.engine.training.trainer import Progress, Subject, Trained, train
+from tile_infer.engine.training.validation import Score
 from tile_infer.tiler.errors import NumericError, SettingError
 
 SUBJECT = Subject(
@@ -62,7 +65,7 @@ class StoppedError(Exception):
     pass
 
 
-def stop_at(step: int) -> "trainer.Callable[[Progress], None]":
+def stop_at(step: int) -> Callable[[Progress], None]:
     def progress(at: Progress) -> None:
         if at.step == step:
             raise StoppedError
@@ -131,9 +134,9 @@ def test_the_best_weights_are_returned_and_not_the_last(
     dice = iter([0.5, 0.9, 0.7, 0.6])
     seen: list[dict[str, torch.Tensor]] = []
 
-    def pretend(network: torch.nn.Module, *_: object) -> trainer.Score:
+    def pretend(network: torch.nn.Module, *_: object) -> Score:
         seen.append({name: part.clone() for name, part in network.state_dict().items()})
-        return trainer.Score(1.0, next(dice), 0.5, 0.1)
+        return Score(1.0, next(dice), 0.5, 0.1)
 
     monkeypatch.setattr(trainer, "validate", pretend)
     trained = train(SUBJECT, IMAGES, VALIDATION, SETTINGS, tmp_path / "a.pt")
@@ -145,7 +148,7 @@ def test_the_best_weights_are_returned_and_not_the_last(
 
 def test_training_ends_when_patience_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dice = iter([0.5, 0.6, 0.6, 0.55, 0.9])
-    monkeypatch.setattr(trainer, "validate", lambda *_: trainer.Score(1.0, next(dice), 0.5, 0.1))
+    monkeypatch.setattr(trainer, "validate", lambda *_: Score(1.0, next(dice), 0.5, 0.1))
     settings = replace(SETTINGS, steps=15, patience=2)
     trained = train(SUBJECT, IMAGES, VALIDATION, settings, tmp_path / "a.pt")
     assert (trained.finished, trained.rows[-1].step, trained.best_step) == (True, 12, 6)
@@ -167,18 +170,18 @@ def test_a_loss_that_is_nan_stops_and_keeps_the_last_good_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, steps = tmp_path / "a.pt", iter(range(1, 100))
-    true_loss = trainer.LOSSES["cross_entropy"]
+    true_loss = LOSSES["cross_entropy"]
 
     def spoilt(*tensors: torch.Tensor) -> torch.Tensor:
         return true_loss(*tensors) * (float("nan") if next(steps) == 8 else 1.0)
 
-    monkeypatch.setitem(trainer.LOSSES, "cross_entropy", spoilt)  # type: ignore[arg-type]
+    monkeypatch.setitem(LOSSES, "cross_entropy", spoilt)
     with pytest.raises(NumericError, match=r"loss is nan at step 8; use a smaller rate .* step 6"):
         train(SUBJECT, IMAGES, VALIDATION, SETTINGS, path)
     kept = load_checkpoint(path)
     assert kept.training["step"] == 6
     assert all(bool(torch.isfinite(part).all()) for part in kept.training["last"].values())
-    monkeypatch.setitem(trainer.LOSSES, "cross_entropy", true_loss)  # type: ignore[arg-type]
+    monkeypatch.setitem(LOSSES, "cross_entropy", true_loss)
     slower = train(SUBJECT, IMAGES, VALIDATION, replace(SETTINGS, rate=0.001), path)
     assert [row.step for row in slower.rows] == [3, 6, 9, 12]
 
@@ -194,7 +197,6 @@ def test_weights_that_a_step_made_nan_do_not_overwrite_the_checkpoint(
                 next(networks[0].parameters()).fill_(float("nan"))
 
     networks: list[torch.nn.Module] = []
-    build = trainer.build
 
     def remember(name: str, **options: object) -> torch.nn.Module:
         networks.append(build(name, **options))
