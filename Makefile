@@ -5,7 +5,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints
 # Strict: the package's modules are links, because its folders bear other names than its packages.
 EDITABLE := -e . --no-deps --no-build-isolation --config-settings editable_mode=strict
 
-.PHONY: demo test check bench clean base dev
+.PHONY: demo test check bench bench-data clean base dev
 
 demo: base
 	$(BIN)/tile-infer demo
@@ -22,6 +22,10 @@ check: dev
 
 bench: dev
 	for script in overhead memory exports demo phase tables; do $(BIN)/python benchmarks/$$script.py || exit; done
+
+# These need the folder of real images and networks that TILE_INFER_TEST_DATA names.
+bench-data: dev
+	for script in odd_files real_images real_networks tables; do $(BIN)/python benchmarks/$$script.py || exit; done
 
 clean:
 	rm -rf .venv build dist *.egg-info demo

@@ -5,7 +5,8 @@ slide at every level, each from the file to the mask on disk in a process of its
 are U-Nets of the paper: the demo network for the slide, random ones of 4 channels for the others.
 In five places of each mask the network runs alone on one 572-px tile read by another library;
 labels may differ only where its two best logits are within rounding. The COG's peak memory may be
-10 % + 200 MB above that of its crop, and no run's above its plan.
+10 % + 200 MB above that of its crop, and no run's above its plan. The COG's nodata value is a pixel
+like any other here, so that every label can be compared.
 """
 
 import argparse
@@ -49,7 +50,7 @@ import json, re, sys
 from pathlib import Path
 from tile_infer import predict_large
 image, model, out, level = sys.argv[1:]
-prediction = predict_large(image, model, out, level=int(level), device="cpu")
+prediction = predict_large(image, model, out, level=int(level), device="cpu", nodata="none")
 peak = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())
 print(json.dumps({k: prediction.report[k] for k in ("seconds", "classes")} |
                  {"peak_rss_bytes": int(peak[1]) * 1024,

@@ -45,6 +45,11 @@ def phase() -> str:
 def measured() -> str:
     """Return the table of figures, and the machine they were measured on."""
     memory, overhead, demo = load("memory"), load("overhead"), load("demo")
+    images, odd, networks = load("real_images"), load("odd_files"), load("real_networks")
+    world = next(row for row in images["rows"] if row["image"] == "cog_world.tif")
+    whole, cut = odd["kept_100_percent"], odd["kept_60_percent"]
+    models = {row["model"]: row["mask"] for row in networks["rows"]}
+    blended = sum(mask == "blended" for mask in models.values())
     machine = overhead["machine"]
     rows = [
         f"{machine['cores']} cores of an {machine['cpu']}, no GPU.",
@@ -61,6 +66,19 @@ def measured() -> str:
             "| `memory.py` |"
             for row in memory["rows"]
         ),
+        f"| Peak memory, a COG of {world['size_px'][0]} x {world['size_px'][1]} px "
+        f"| {world['peak_rss_bytes'] / 1e6:.0f} MB (planned {world['planned_bytes'] / 1e6:.0f}) "
+        "| `real_images.py` |",
+        f"| {whole['files']} odd TIFFs through the command line | "
+        f"{whole['files_with_equal_masks']} masks equal to what tifffile reads, "
+        f"{whole['files_refused']} refused in one line | `odd_files.py` |",
+        f"| The same, cut to 60 % | {cut['files_with_equal_masks']} still right, "
+        f"{cut['files_refused']} refused in one line, {cut['files_with_both']} either by network "
+        "| `odd_files.py` |",
+        f"| {len(models)} networks that others made, masks against plain loops "
+        f"| {len(models) - blended} exact, {blended} blended, "
+        f"{sum(row['labels_differing'] for row in networks['rows'])} labels differ "
+        "| `real_networks.py` |",
         f"| Demo network (trained on other seeds), Dice on the demo slide | {demo['dice']:.3f} "
         "| `demo.py` |",
     ]

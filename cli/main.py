@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from .demo import demo
+from .export import export
 from .failure import FAILED, WRONG_USAGE, explain
 from .inspect import inspect
 from .interrupt import Interrupted, stoppable
@@ -33,6 +34,7 @@ app = App(
 app.default(segment)
 app.command(plan, usage="Usage: tile-infer plan IMAGE --model MODEL [OPTIONS]")
 app.command(inspect, usage="Usage: tile-infer inspect MODEL [OPTIONS]")
+app.command(export, usage="Usage: tile-infer export NETWORK|CHECKPOINT --out FILE.onnx [OPTIONS]")
 app.command(demo, usage="Usage: tile-infer demo [FOLDER]")
 app.command(
     train, usage="Usage: tile-infer train IMAGES LABELS --network NAME --out FILE.onnx [OPTIONS]"

@@ -40,6 +40,7 @@ def train(
     validation: Annotated[float, Parameter(group=DATA, metavar="SHARE")] = 0.2,
     normalize: Annotated[str, Parameter(group=DATA, metavar="MODE")] = OF_THE_SET,
     width: Annotated[int | None, Parameter(group=RECIPE, metavar="N")] = None,
+    option: Annotated[tuple[str, ...], Parameter(group=RECIPE, metavar="KEY=VALUE")] = (),
     tile: Annotated[int, Parameter(group=RECIPE, metavar="PX")] = 572,
     steps: Annotated[int, Parameter(group=RECIPE, metavar="N")] = 2000,
     batch: Annotated[int, Parameter(group=RECIPE, metavar="N")] = 1,
@@ -72,7 +73,7 @@ def train(
     Args:
         images: Folder of images, or a pattern such as 'train/*.tif'.
         labels: Folder of label images, or a pattern; paired with the images by name.
-        network: Name of the network, such as unet.
+        network: unet, unet_wide, unetpp, unetp, unete, fcn32s, fcn16s or fcn8s.
         out: The ONNX file to write.
         overwrite: Start anew where a training was stopped or finished.
         label_kind: What the numbers of the labels are: binary (anything but 0), class, or instance
@@ -82,6 +83,8 @@ def train(
         normalize: How pixels are normalised: dataset (mean and deviation of all images), none,
             unit, zscore, percentile or imagenet [default: dataset].
         width: Channels of the first level [default: the paper's].
+        option: Another option of the network, such as padding=same or batch_norm=true; may be given
+            several times.
         tile: Largest side of a tile that the network is fed [default: 572].
         steps: How often the weights are changed [default: 2000].
         batch: Tiles per step [default: 1].
@@ -110,6 +113,7 @@ def train(
     require_extras()
     from ..engine.backends.device import resolve_device
     from ..engine.networks.export import export_onnx
+    from ..engine.networks.registry import options_of
     from ..engine.training.history import write_csv, write_curves
     from ..engine.training.images import class_counts
     from ..engine.training.pairs import pairs_of
@@ -142,6 +146,9 @@ def train(
         device=resolve_device(device),
     )
     _check_normalize(normalize)
+    more = options_of(network, option)
+    if width is not None:
+        more["width"] = width
     checkpoint = _prepare(out, overwrite)
     pairs, how = pairs_of(images, labels)
     terminal.note(f"{len(pairs)} images, {how}")
@@ -154,9 +161,7 @@ def train(
     if not measure:
         terminal.note("no image is left to measure on: the last weights are exported")
     constants = metadata_of(raw, normalize)
-    options = {"in_channels": raw.pixels[0].shape[2], "classes": len(names)}
-    if width is not None:
-        options["width"] = width
+    options = {"in_channels": raw.pixels[0].shape[2], "classes": len(names), **more}
     subject = Subject(network, options, names, Metadata(classes=names, **constants))
     with TrainingReport(terminal, network) as report:
         trained = run(subject, learn, measure, settings, checkpoint, report)

@@ -6,7 +6,9 @@ from dataclasses import fields
 from ..engine.settings import Settings
 from ..engine.training.settings import TrainingSettings
 
-_NAMES = "|".join([*(field.name for field in fields(Settings)), "out", "overwrite"])
+_NAMES = "|".join(
+    [*(field.name for field in fields(Settings)), "out", "overwrite", "prune", "width"]
+)
 _IN_TRAINING = "|".join(
     [
         *(field.name for field in fields(TrainingSettings)),

@@ -8,7 +8,7 @@ from .backends.base import NetworkFacts
 from .downsampling import downsampling
 from .settings import Settings
 from .sources import ImageFacts
-from .sources.lengths import length_text, micrometers_per
+from .sources.lengths import length_text, micrometers_per, pixel_text
 
 TOLERANCE = 0.1
 """How far a pixel may be, along each axis, from the size that is asked for."""
@@ -73,20 +73,20 @@ def choose_level(facts: ImageFacts, network: NetworkFacts, settings: Settings) -
         if level:
             notes.append(
                 f"level {level} is segmented, as its pixels are what {network.name} was trained "
-                f"on ({_text(trained)}); use level=0 for the full image"
+                f"on ({pixel_text(trained)}); use level=0 for the full image"
             )
     else:
         level = 0
     size = sizes[level]
     if trained is not None and size is None:
         notes.append(
-            f"{network.name} was trained on pixels of {_text(trained)}; {facts.name} does not "
+            f"{network.name} was trained on pixels of {pixel_text(trained)}; {facts.name} does not "
             "state the size of its own: taken to fit"
         )
     if trained is not None and size is not None and not _fits(size, trained):
         warnings.append(
-            f"{network.name} was trained on pixels of {_text(trained)}, and those of level "
-            f"{level} of {facts.name} are {_text(size)}: expect a worse mask"
+            f"{network.name} was trained on pixels of {pixel_text(trained)}, and those of level "
+            f"{level} of {facts.name} are {pixel_text(size)}: expect a worse mask"
         )
     return LevelChoice(level, notes, warnings)
 
@@ -95,8 +95,8 @@ def _level_trained_on(trained: Size, facts: ImageFacts, name: str, settings: Set
     level = _fitting(_micrometers(facts), trained)
     if level is None and settings.mpp_image is None:
         raise SettingError(
-            f"{name} was trained on pixels of {_text(trained)}, and {facts.name} has none within "
-            f"10 % of that; it has {_listed(facts)}; use level=0 to segment it as it is, or "
+            f"{name} was trained on pixels of {pixel_text(trained)}, and {facts.name} has none "
+            f"within 10 % of that; it has {_listed(facts)}; use level=0 to segment it as it is, or "
             "mpp_image=X where the image states a wrong size"
         )
     return level or 0
@@ -147,12 +147,6 @@ def _listed(facts: ImageFacts) -> str:
     """Return all levels with their sizes, for errors."""
     texts = []
     for number, (level, size) in enumerate(zip(facts.levels, _micrometers(facts), strict=True)):
-        pixels = "" if size is None else f" px of {_text(size)}"
+        pixels = "" if size is None else f" px of {pixel_text(size)}"
         texts.append(f"{number}: {level.shape[0]} x {level.shape[1]}{pixels}")
     return ", ".join(texts)
-
-
-def _text(size: Size) -> str:
-    """Return the size of a pixel for people: one number where it is square."""
-    height, width = (length_text(side) for side in size)
-    return height if height == width else f"{height} x {width}"

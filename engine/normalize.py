@@ -7,7 +7,7 @@ import numpy as np
 
 from ..tiler.errors import ModelError, SettingError
 from .backends.base import NetworkFacts
-from .preprocess import preprocessing_constants
+from .preprocessing_constants import preprocessing_constants
 from .settings import Settings
 from .sources import Source
 from .statistics import mean_and_deviation, percentiles, sampled_range

@@ -2,6 +2,7 @@
 
 from .backends.base import NetworkFacts
 from .settings import Settings
+from .sources.lengths import pixel_text
 
 
 def said_notes(facts: NetworkFacts, settings: Settings) -> list[str]:
@@ -11,16 +12,12 @@ def said_notes(facts: NetworkFacts, settings: Settings) -> list[str]:
     if "class_names" in said:
         notes.append(f"classes {', '.join(facts.class_names)} ({facts.says('class_names')})")
     if facts.pixel_size and "pixel_size" in said:
-        notes.append(f"trained on pixels of {size_text(facts)} ({facts.says('pixel_size')})")
+        notes.append(
+            f"trained on pixels of {pixel_text(facts.pixel_size)} ({facts.says('pixel_size')})"
+        )
     if "activation" in said and settings.activation in (None, "auto"):
         kind = "no activation" if facts.activation == "none" else f"{facts.activation}"
         notes.append(f"{kind} turns the output into probabilities ({facts.says('activation')})")
     if "threshold" in said and settings.threshold is None:
         notes.append(f"threshold {facts.threshold:g} ({facts.says('threshold')})")
     return [*notes, *facts.remarks]
-
-
-def size_text(facts: NetworkFacts) -> str:
-    """Return the size of the pixels that a network was trained on."""
-    height, width = facts.pixel_size or (0, 0)
-    return f"{height:g} um" if height == width else f"{height:g} x {width:g} um (height x width)"

@@ -74,7 +74,7 @@ class OnnxNetwork:
             run = tiles[first : first + batch]
             filled = np.concatenate([run, *[run[-1:]] * (batch - len(run))])
             filled = as_input(filled, self._number)
-            found = self._logits_session.run(None, {self.graph.image: filled})[0]
+            found = self._logits_session.run(None, {self.graph.image: filled}, _in_silence())[0]
             if len(found) != batch:
                 raise ModelError(
                     f"{self.facts.name} returns a map of shape {found.shape} for {batch} tiles; "
@@ -168,6 +168,13 @@ def _half(graph: GraphFacts) -> GraphFacts:
         cut_to_logits(graph), keep_io_types=True, disable_shape_infer=False
     )
     return replace(graph, model=model, logits="tile_infer/logits")
+
+
+def _in_silence() -> Any:
+    """Return options of a run that raises and prints nothing: the probe tries sizes."""
+    options = _runtime().RunOptions()
+    options.log_severity_level = 4
+    return options
 
 
 def _session(model: onnx.ModelProto, execution: Execution) -> Any:

@@ -31,6 +31,7 @@ def export_onnx(
     activation: Activation | None = None,
     threshold: float | None = None,
     pixel_size: float | tuple[float, float] | None = None,
+    percentiles: tuple[float, float] | None = None,
 ) -> None:
     """Write a network as ONNX, from ``image`` to ``logits``, both ``(batch, channel, y, x)``.
 
@@ -52,10 +53,11 @@ def export_onnx(
         threshold: Probability above which a network of one output channel says 1.
         pixel_size: Size in micrometers of the pixels it was trained on: one number, or height and
             width.
+        percentiles: Which percentiles of the image ``normalize="percentile"`` turns into 0 and 1.
 
     Raises:
-        SettingError: A size is below 1, the number of classes is not that of the logits, or the
-            metadata contradicts itself.
+        SettingError: A size is below 1, or none that the network takes; the number of classes is
+            not that of the logits; or the metadata contradicts itself.
         MissingExtraError: Torch is not installed.
     """
     if min(in_channels, *(size or (1, 1)), 1 if batch is None else batch) < 1:
@@ -71,6 +73,7 @@ def export_onnx(
         activation=activation,
         threshold=threshold,
         pixel_size=pixel_size,
+        percentiles=percentiles,
     )
     try:
         import torch
@@ -79,6 +82,8 @@ def export_onnx(
             "exporting a network needs Torch: pip install 'tile-infer[torch]'"
         ) from error
     import onnx
+
+    _check_size(module, size)
 
     free = {} if batch is not None else {0: "batch"}
     free_in, free_out = dict(free), dict(free)
@@ -132,10 +137,26 @@ def _metadata(**said: Any) -> Metadata:
         raise SettingError(f"an export's metadata must hold together: {error}") from error
 
 
-def _example_size(module: "nn.Module") -> tuple[int, int]:
-    from .unet import UNet
+def _check_size(module: "nn.Module", size: tuple[int, int] | None) -> None:
+    """Refuse a size at which the network would run, but with logits of another phase."""
+    from .network import SegmentationNetwork
 
-    if not isinstance(module, UNet):
+    if not isinstance(module, SegmentationNetwork):
+        return
+    for side in size or ():
+        if not module.takes(side):
+            smallest, period = module.smallest, module.period
+            larger = smallest + max(0, -(-(side - smallest) // period)) * period
+            raise SettingError(
+                f"a tile of {side} px is none that the network takes; "
+                f"use {smallest} + {period} k px, e.g. {larger}"
+            )
+
+
+def _example_size(module: "nn.Module") -> tuple[int, int]:
+    from .network import SegmentationNetwork
+
+    if not isinstance(module, SegmentationNetwork):
         return _EXAMPLE_PX, _EXAMPLE_PX
     # Unequal, so that no step can take one axis for the other.
     return module.smallest + module.period, module.smallest + 2 * module.period

@@ -52,3 +52,14 @@ class SegmentationNetwork(nn.Module):
     def heads(self, image: Tensor) -> tuple[Tensor, ...]:
         """Return the logits of every head, the deepest last; one without deep supervision."""
         return (self(image),)
+
+    def pruned(self, level: int) -> "SegmentationNetwork":
+        """Return the smaller network of one of several heads.
+
+        Raises:
+            SettingError: There is no such head.
+        """
+        raise SettingError(
+            f"prune=L{level} is not possible: {type(self).__name__} has one head; "
+            "use unetpp, unetp or unete"
+        )

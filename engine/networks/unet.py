@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ...tiler.errors import SettingError
+from .layers import convolutions, initialise
 from .network import SegmentationNetwork
 
 
@@ -62,7 +63,7 @@ class UNet(SegmentationNetwork):
         widths = [width * 2**level for level in range(depth + 1)]
 
         def pair(before: int, after: int) -> nn.Sequential:
-            return _convolution_pair(before, after, padding, batch_norm)
+            return convolutions(before, after, 2, int(padding == "same"), batch_norm)
 
         self.down = nn.ModuleList(
             pair(before, after)
@@ -74,7 +75,7 @@ class UNet(SegmentationNetwork):
         self.up = nn.ModuleList(nn.ConvTranspose2d(low, high, 2, 2) for low, high in upwards)
         self.merge = nn.ModuleList(pair(low, high) for low, high in upwards)
         self.head = nn.Conv2d(width, classes, 1)
-        self.apply(_initialise)
+        self.apply(initialise)
 
     @property
     def period(self) -> int:
@@ -113,31 +114,9 @@ class UNet(SegmentationNetwork):
         return logits
 
 
-def _convolution_pair(before: int, after: int, padding: str, batch_norm: bool) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for channels in (before, after):
-        layers.append(nn.Conv2d(channels, after, 3, padding=1 if padding == "same" else 0))
-        if batch_norm:
-            layers.append(nn.BatchNorm2d(after))
-        layers.append(nn.ReLU(inplace=True))
-    return nn.Sequential(*layers)
-
-
 def _crop_centre(image: Tensor, like: Tensor) -> Tensor:
     """Return the centre of ``image`` with the height and width of ``like``."""
     # Sizes come from the tensors and starts from sizes: an exported graph keeps both free.
     height, width = like.shape[2], like.shape[3]
     top, left = (image.shape[2] - height) // 2, (image.shape[3] - width) // 2
     return image[:, :, top : top + height, left : left + width]
-
-
-def _initialise(layer: nn.Module) -> None:
-    if isinstance(layer, nn.Conv2d):
-        nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
-    elif isinstance(layer, nn.ConvTranspose2d):
-        # A 2x2 up-convolution of stride 2 computes each output from one pixel of all channels.
-        nn.init.normal_(layer.weight, std=(2.0 / layer.in_channels) ** 0.5)
-    else:
-        return
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)

@@ -45,3 +45,13 @@ def length_text(micrometers: float) -> str:
         if micrometers >= _MICROMETERS[unit]:
             return f"{micrometers / _MICROMETERS[unit]:.4g} {unit}"
     return f"{micrometers:.4g} um"
+
+
+def pixel_text(size: tuple[float, float]) -> str:
+    """Return the height and width of a pixel in micrometers for people.
+
+    >>> pixel_text((0.5, 0.5)), pixel_text((300_000, 500_000))
+    ('0.5 um', '30 cm x 50 cm (height x width)')
+    """
+    height, width = (length_text(side) for side in size)
+    return height if height == width else f"{height} x {width} (height x width)"

@@ -55,19 +55,19 @@ def _georeference(plan: Plan) -> dict[str, Any]:
 def _multiscale(plan: Plan, levels: int) -> dict[str, Any]:
     pixel = plan.pixel_size
     unit = {"unit": plan.image.unit} if pixel and plan.image.unit else {}
-    # Without a length, a unit is a pixel of the image.
-    size_y, size_x = pixel or (plan.grid.scale.down / plan.grid.scale.up,) * 2
+    # Without a length, a unit is a pixel of the image's level 0.
+    sizes = list(zip(pixel or plan.level0_pixels, plan.level0_pixels, strict=True))
     datasets = []
     for level in range(levels):
         factor = 1 << level
-        # A coarse pixel's centre lies between the centres of those it was made from.
-        shift = (factor - 1) / 2
+        # Level 0 of the image has its first pixel's centre at 0, and corners lie on corners.
+        shifts = [(size * factor - size / covered) / 2 for size, covered in sizes]
         datasets.append(
             {
                 "path": str(level),
                 "coordinateTransformations": [
-                    {"type": "scale", "scale": [size_y * factor, size_x * factor]},
-                    {"type": "translation", "translation": [size_y * shift, size_x * shift]},
+                    {"type": "scale", "scale": [size * factor for size, _ in sizes]},
+                    {"type": "translation", "translation": shifts},
                 ],
             }
         )

@@ -130,6 +130,16 @@ def test_without_a_pixel_size_the_unit_is_a_pixel_of_the_image() -> None:
     assert transformation["scale"] == [0.5, 0.5]
 
 
+@pytest.mark.parametrize("name", ["half", "twice", "eighth"])
+def test_the_corner_of_the_mask_lies_on_that_of_the_image(name: str) -> None:
+    found = predict_large(textured(1700, 2090)[..., 0], network(name).module)
+    ome: Any = found.group.attrs["ome"]
+    for dataset in ome["multiscales"][0]["datasets"]:
+        scale, translation = dataset["coordinateTransformations"]
+        corner = np.subtract(translation["translation"], np.divide(scale["scale"], 2))
+        assert corner.tolist() == [-0.5, -0.5]
+
+
 def test_a_network_that_cannot_be_tiled_exactly_is_blended_at_its_scale() -> None:
     module = nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1), nn.InstanceNorm2d(4), nn.MaxPool2d(2), nn.Conv2d(4, 2, 1)

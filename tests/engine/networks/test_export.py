@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 
 from tile_infer.engine.backends.metadata import METADATA_KEY
 from tile_infer.engine.networks.export import export_onnx
+from tile_infer.engine.networks.network import SegmentationNetwork
+from tile_infer.engine.networks.registry import NETWORKS, build
 from tile_infer.engine.networks.unet import UNet
 from tile_infer.tiler.errors import SettingError
 
@@ -46,7 +49,9 @@ def images(batch: int, height: int, width: int, channels: int = 3) -> NDArray[np
     return random.random((batch, channels, height, width), np.float32)
 
 
-def assert_same_logits(network: UNet, path: Path, image: NDArray[np.float32]) -> None:
+def assert_same_logits(
+    network: SegmentationNetwork, path: Path, image: NDArray[np.float32]
+) -> None:
     with torch.inference_mode():
         expected = network(torch.from_numpy(image)).numpy()
     got = session(path).run(["logits"], {"image": image})[0]
@@ -129,3 +134,51 @@ def test_too_few_class_names_are_refused(network: UNet, tmp_path: Path) -> None:
 def test_a_size_of_nothing_is_refused(network: UNet, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="size and batch >= 1"):
         export_onnx(network, tmp_path / "a.onnx", in_channels=3, size=(0, 572))
+
+
+NETWORKS_AND_WAYS = [
+    *((name, {}) for name in NETWORKS if name != "unet"),
+    *((name, {"way": "unpooling"}) for name in ("fcn32s", "fcn16s", "fcn8s")),
+    *((name, {"way": "upsampling"}) for name in ("fcn32s", "fcn16s", "fcn8s")),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), NETWORKS_AND_WAYS, ids=str)
+def test_every_networks_file_gives_its_logits_at_other_sizes_and_batches(
+    name: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    network = build(name, in_channels=3, width=2, **options).eval()
+    for start in network.parameters():  # skips start at zero and would tell nothing
+        if not start.any():
+            torch.nn.init.normal_(start, std=0.1)
+    path = tmp_path / "net.onnx"
+    export_onnx(network, path, in_channels=3)
+    for batch, height, width in ((1, 64, 64), (3, 96, 160), (2, 128, 32)):
+        assert_same_logits(network, path, images(batch, height, width))
+
+
+@pytest.mark.parametrize(("name", "size"), [("unet", 572), ("unetpp", 64), ("fcn8s", 96)])
+def test_a_size_of_another_phase_is_refused_with_the_next_one(
+    name: str, size: int, tmp_path: Path
+) -> None:
+    network = build(name, in_channels=3, width=2)
+    for wrong in (size - 1, size - network.period + 1):
+        with pytest.raises(SettingError, match=rf"{wrong} px is none .* e\.g\. {size}$"):
+            export_onnx(network, tmp_path / "a.onnx", in_channels=3, size=(size, wrong))
+    assert not list(tmp_path.iterdir())
+    export_onnx(network, tmp_path / "a.onnx", in_channels=3, size=(size, size))
+
+
+def test_percentiles_are_stated(network: UNet, tmp_path: Path) -> None:
+    path = tmp_path / "a.onnx"
+    export_onnx(
+        network,
+        path,
+        in_channels=3,
+        normalize="percentile",
+        percentiles=(2.0, 98.0),
+        size=(188, 188),
+    )
+    stated = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    assert json.loads(stated[METADATA_KEY])["percentiles"] == [2.0, 98.0]

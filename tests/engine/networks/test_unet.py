@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from tile_infer.engine.networks.registry import build
 from tile_infer.engine.networks.unet import UNet
 from tile_infer.tiler.errors import SettingError
 
@@ -139,3 +140,38 @@ def test_batch_norm_follows_every_3x3_convolution_when_asked_for() -> None:
 def test_impossible_settings_are_refused_with_the_value(wrong: dict[str, object]) -> None:
     with pytest.raises(SettingError, match=str(next(iter(wrong.values())))):
         small(**wrong)
+
+
+def test_the_wide_variant_has_35_to_560_channels() -> None:
+    with torch.device("meta"):
+        wide = build("unet_wide", in_channels=3, classes=1)
+        narrow = UNet(in_channels=3, classes=1, width=32, padding="same")
+    assert isinstance(wide, UNet)
+    widths = [
+        weights.shape[0] for name, weights in wide.down.named_parameters() if "0.weight" in name
+    ]
+    assert widths == [35, 70, 140, 280, 560]
+    # The UNet++ papers' U-Net has 7.76 million.
+    assert sum(p.numel() for p in narrow.parameters()) == 7_760_097
+    assert sum(p.numel() for p in wide.parameters()) == 9_282_876
+
+
+def test_dropout_ends_the_two_deepest_levels_of_the_contracting_path() -> None:
+    network = small(depth=3, padding="same", dropout=0.5).train()
+    dropped = []
+    network.dropout.register_forward_hook(lambda _, got, gave: dropped.append((got[0], gave)))
+    with torch.no_grad():
+        network(torch.rand(1, 1, 32, 32))
+    assert [gave.shape[1] for _, gave in dropped] == [8, 16]
+    for got, gave in dropped:
+        positive = got > 0
+        assert 0.3 < float((gave[positive] == 0).float().mean()) < 0.7
+        assert torch.equal(gave[gave > 0], 2 * got[gave > 0])
+
+
+def test_dropout_is_for_training_only() -> None:
+    network, image = small(depth=2, dropout=0.9), torch.rand(1, 1, 60, 60)
+    with torch.no_grad():
+        assert torch.equal(network(image), network(image))
+        network.train()
+        assert not torch.equal(network(image), network(image))

@@ -13,8 +13,9 @@ from tile_infer.engine.training import trainer
 from tile_infer.engine.training.images import Labelled
 from tile_infer.engine.training.losses import LOSSES
 from tile_infer.engine.training.objects import truth_of
+from tile_infer.engine.training.progress import Progress
 from tile_infer.engine.training.settings import TrainingSettings
-from tile_infer.engine.training.trainer import Progress, Subject, Trained, train
+from tile_infer.engine.training.trainer import Subject, Trained, train
 from tile_infer.engine.training.validation import Score
 from tile_infer.tiler.errors import NumericError, SettingError
 
