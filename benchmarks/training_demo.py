@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from results_file import save
 from tile_infer import predict_large
 from tile_infer.engine.backends.metadata import Metadata
+from tile_infer.engine.exports.whole_file import whole_file
 from tile_infer.engine.matching import Matching
 from tile_infer.engine.measures import confusion_of, counts_of, pixel_error
 from tile_infer.engine.networks.tissue import DEMO_SEED, tissue
@@ -29,7 +30,7 @@ from tile_infer.engine.training.settings import TrainingSettings
 from tile_infer.engine.training.trainer import Subject
 from tile_infer.engine.training.weight_map import WeightMap
 from tile_infer.tiler.box import Box
-from trainings import Budget, options, paired, run, summary, unfinished
+from trainings import WORK, Budget, options, paired, run, summary, unfinished
 
 TRAINING_SEEDS = tuple(range(100, 124))
 VALIDATION_SEEDS = (7001, 7003)
@@ -59,18 +60,29 @@ ARMS = {
 COMPARED = ("dice", "instance_f1")
 
 
-def slide(seed: int, size: int = PATCH_PX, quality: int = 90) -> tuple[NDArray[Any], Box]:
-    """Return a part of a slide ``(y, x, 3)`` as a file gives it, after JPEG, and where it is."""
+def slide(seed: int, quality: int = 90) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    """Return a part of a slide ``(y, x, 3)`` as a file gives it, after JPEG, and its nuclei.
+
+    To make one takes seconds: it is kept for the next call.
+    """
+    kept = WORK / "slides" / f"{seed}_{quality}.npz"
+    if kept.exists():
+        with np.load(kept) as found:
+            return found["image"], found["nuclei"]
     y, x = np.random.default_rng(seed).integers(-50_000, 50_000, 2).tolist()
-    box = Box.of(y, y + size, x, x + size)
-    image = tissue(box, seed).image
-    return np.asarray(imagecodecs.jpeg_decode(imagecodecs.jpeg_encode(image, level=quality))), box
+    box = Box.of(y, y + PATCH_PX, x, x + PATCH_PX)
+    coded = imagecodecs.jpeg_encode(tissue(box, seed).image, level=quality)
+    image, objects = np.asarray(imagecodecs.jpeg_decode(coded)), nuclei(box, seed)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(kept) as file:
+        np.savez_compressed(file, image=image, nuclei=objects)
+    return image, objects
 
 
 def labelled(seed: int, quality: int = 90) -> Labelled:
     """Return a part of a slide with its nuclei, parted where they touch."""
-    pixels, box = slide(seed, quality=quality)
-    truth = truth_of(nuclei(box, seed), "instance")
+    pixels, objects = slide(seed, quality)
+    truth = truth_of(objects, "instance")
     return Labelled(f"slide {seed}", pixels, truth, (0.0,) * 3, (1 / 255,) * 3)
 
 
@@ -79,9 +91,8 @@ def test(model: Path) -> dict[str, Any]:
     confusion = np.zeros((2, 2), np.int64)
     found = []
     for seed in TEST_SEEDS:
-        pixels, box = slide(seed)
+        pixels, objects = slide(seed)
         mask = np.asarray(predict_large(pixels, model)).astype(np.int64)
-        objects = nuclei(box, seed)
         # Every nucleus whole: the truth for pixels has no gaps.
         confusion += confusion_of(mask, (objects > 0).astype(np.int64), 2)
         matching = Matching(PATCH_PX, instances=True, min_size=MIN_SIZE_PX, iou=0.5)

@@ -45,7 +45,7 @@ SETTINGS = TrainingSettings(
     optimizer="adam",
     rate=1e-3,
     warm_up=100,
-    tile=512,
+    tile=384,
     loss="hybrid",
     weight_map=WeightMap(balance=0.5),
     augmentation=Augmentation(contrast=0.2, brightness=0.2, colour=0.0),
@@ -129,7 +129,7 @@ def pruned(folder: Path, name: str, seed: int, threads: int) -> list[dict[str, A
 
 def main() -> None:
     """Train what is missing, and write the tables."""
-    parser = options(main.__doc__, steps=1500, width=8)
+    parser = options(main.__doc__, steps=800, width=8)
     parser.add_argument("--networks", nargs="+", choices=[*networks(8)], default=[*networks(8)])
     asked = parser.parse_args()
     budget, folder = Budget(asked.minutes), asked.work / "isbi"
