@@ -36,7 +36,7 @@ def truth_of(labels: NDArray[Any], kind: LabelKind) -> Truth:
         SettingError: The numbers cannot be that, or there is no such kind.
 
     >>> truth_of(np.array([[7, 7, 9, 0]]), "instance").classes.tolist()
-    [[1, 1, 0, 0]]
+    [[1, 0, 1, 0]]
     >>> truth_of(np.array([[255, 0, 255]]), "binary").objects.tolist()
     [[1, 0, 2]]
     """
