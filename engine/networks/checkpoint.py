@@ -133,6 +133,6 @@ def _torch() -> Any:
         import torch
     except ImportError as error:
         raise MissingExtraError(
-            "checkpoints need Torch: pip install 'tile-infer[torch]'"
+            "checkpoints need Torch: pip install torch"
         ) from error
     return torch

@@ -99,7 +99,7 @@ def _builder(name: str) -> tuple[Callable[..., Any], Mapping[str, Parameter]]:
         import torch  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(
-            f"network {name} needs Torch: pip install 'tile-infer[torch]'"
+            f"network {name} needs Torch: pip install torch"
         ) from error
     builder = getattr(import_module(f".{entry.module}", __package__), entry.builder)
     return builder, signature(builder).parameters
