@@ -132,7 +132,5 @@ def _torch() -> Any:
     try:
         import torch
     except ImportError as error:
-        raise MissingExtraError(
-            "checkpoints need Torch: pip install torch"
-        ) from error
+        raise MissingExtraError("checkpoints need Torch: pip install torch") from error
     return torch

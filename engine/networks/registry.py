@@ -98,9 +98,7 @@ def _builder(name: str) -> tuple[Callable[..., Any], Mapping[str, Parameter]]:
     try:
         import torch  # noqa: F401
     except ImportError as error:
-        raise MissingExtraError(
-            f"network {name} needs Torch: pip install torch"
-        ) from error
+        raise MissingExtraError(f"network {name} needs Torch: pip install torch") from error
     builder = getattr(import_module(f".{entry.module}", __package__), entry.builder)
     return builder, signature(builder).parameters
 

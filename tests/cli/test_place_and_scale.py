@@ -126,9 +126,9 @@ def test_mpp_chooses_the_level_in_any_unit(run: Run, bright: Path, tmp_path: Pat
     pixels = [halves(), halves()[::2, ::2], halves()[::4, ::4]]
     image = write_geotiff(tmp_path / "a.tif", pixels, size=(0.15, 0.15))
     for size, shape in (("15cm", (40, 60)), ("0.3m", (20, 30)), ("600000", (10, 15))):
-        done = run(image, "--model", bright, "--mpp", size, "--overwrite")
+        done = run(image, "--model", bright, "--mpp", size, "--out", "m.zarr", "--overwrite")
         assert done.code == 0, done.err
-        assert zarr.open_array("a.bright.zarr/0", mode="r").shape == shape
+        assert zarr.open_array("m.zarr/0", mode="r").shape == shape
     done = run("plan", image, "--model", bright, "--mpp", "20cm")
     assert done.code == 2
     assert_one_error(
