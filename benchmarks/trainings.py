@@ -131,10 +131,10 @@ def said(name: str) -> Callable[[Progress], None]:
     return say
 
 
-def summary(rows: Iterable[dict[str, Any]], key: str) -> dict[str, float]:
-    """Return mean and standard deviation over the seeds."""
+def summary(rows: Iterable[dict[str, Any]], key: str) -> dict[str, float | None]:
+    """Return mean and standard deviation over the seeds; ``None`` for the spread of one."""
     values = np.array([row[key] for row in rows], float)
-    spread = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
+    spread = float(values.std(ddof=1)) if len(values) > 1 else None
     return {"mean": float(values.mean()), "standard_deviation": spread}
 
 
@@ -151,14 +151,14 @@ def paired(
     seeds = [row["seed"] for row in rows if row["seed"] in by_seed]
     pairs = [(row[key], by_seed[row["seed"]]) for row in rows if row["seed"] in by_seed]
     differences = np.array([one - other for one, other in pairs])
-    p = float("nan")
+    p = None
     if len(pairs) > 1 and differences.std() > 0:
         p = float(stats.ttest_rel(*zip(*pairs, strict=True)).pvalue)
     return {
         "measure": key,
         "seeds": seeds,
         "differences": differences.tolist(),
-        "mean": float(differences.mean()) if len(pairs) else float("nan"),
+        "mean": float(differences.mean()) if len(pairs) else None,
         "p": p,
     }
 

@@ -29,9 +29,10 @@ def nuclei(region: Box, seed: int) -> NDArray[np.int32]:
             y, x = region.y.clip(y0, y0 + BLOCK_PX), region.x.clip(x0, x0 + BLOCK_PX)
             into = Box(y.shift(-region.y.start), x.shift(-region.x.start)).slices
             names[into] = _names(Block(plane, y0, x0))[Box(y.shift(-y0), x.shift(-x0)).slices]
-    found, numbers = np.unique(names, return_inverse=True)
-    numbers = numbers.reshape(names.shape)
-    return (numbers if found[0] == 0 else numbers + 1).astype(np.int32)
+    inside = names != 0
+    numbers = np.zeros(region.shape, np.int32)
+    numbers[inside] = np.unique(names[inside], return_inverse=True)[1] + 1
+    return numbers
 
 
 def _names(block: Block) -> NDArray[np.int64]:

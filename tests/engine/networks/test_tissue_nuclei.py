@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from scipy import ndimage
 
 from tile_infer.engine.networks.tissue import tissue
@@ -8,10 +9,12 @@ from tile_infer.tiler.box import Box
 REGION = Box.of(300, 900, -200, 600)
 
 
-def test_the_nuclei_together_are_the_truth() -> None:
-    found = nuclei(REGION, seed=5)
-    assert np.array_equal(found > 0, tissue(REGION, seed=5).labels == 1)
-    assert not np.array_equal(found > 0, tissue(REGION, seed=6).labels == 1)
+@pytest.mark.parametrize("region", [REGION, Box.of(-700, -300, -4000, -3700)])
+def test_the_nuclei_together_are_the_truth(region: Box) -> None:
+    found = nuclei(region, seed=5)
+    assert np.array_equal(found > 0, tissue(region, seed=5).labels == 1)
+    assert not np.array_equal(found > 0, tissue(region, seed=6).labels == 1)
+    assert 0.02 < (found > 0).mean() < 0.6
 
 
 def test_some_nuclei_touch_and_are_told_apart() -> None:
