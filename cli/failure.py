@@ -15,6 +15,8 @@ _TAKES = {
     "tile-infer inspect": "one model",
     "tile-infer export": "one network",
     "tile-infer demo": "one folder",
+    "tile-infer train": "one folder or pattern of images and one of labels",
+    "tile-infer score": "one mask and one truth",
 }
 _REQUIRES = re.compile(r"^.*?parameter (\S+) requires an argument", re.IGNORECASE)
 

@@ -14,8 +14,10 @@ from .failure import FAILED, WRONG_USAGE, explain
 from .inspect import inspect
 from .interrupt import Interrupted, stoppable
 from .plan import plan
+from .score import score
 from .segment import segment
 from .terminal import Terminal
+from .train import train
 
 app = App(
     name="tile-infer",
@@ -34,6 +36,10 @@ app.command(plan, usage="Usage: tile-infer plan IMAGE --model MODEL [OPTIONS]")
 app.command(inspect, usage="Usage: tile-infer inspect MODEL [OPTIONS]")
 app.command(export, usage="Usage: tile-infer export NETWORK|CHECKPOINT --out FILE.onnx [OPTIONS]")
 app.command(demo, usage="Usage: tile-infer demo [FOLDER]")
+app.command(
+    train, usage="Usage: tile-infer train IMAGES LABELS --network NAME --out FILE.onnx [OPTIONS]"
+)
+app.command(score, usage="Usage: tile-infer score MASK TRUTH [OPTIONS]")
 app.meta.group_parameters = Group("Messages", sort_key=9)
 
 
@@ -94,7 +100,8 @@ def launch(
 
 
 def _what_remains(what: Callable[..., Any] | None, overwrite: bool) -> str:
-    if what not in (segment, demo):
+    if what not in (segment, demo, train):
         return "nothing was written"
     without = " without --overwrite" if overwrite else ""
-    return f"finished blocks are kept; the same command{without} continues"
+    kept = "the last checkpoint is" if what is train else "finished blocks are"
+    return f"{kept} kept; the same command{without} continues"

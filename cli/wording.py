@@ -4,11 +4,18 @@ import re
 from dataclasses import fields
 
 from ..engine.settings import Settings
+from ..engine.training.settings import TrainingSettings
 
 _NAMES = "|".join(
     [*(field.name for field in fields(Settings)), "out", "overwrite", "prune", "width"]
 )
-_ASSIGNED = re.compile(rf"(?<![\w./-])({_NAMES})=(?=\S)")
+_IN_TRAINING = "|".join(
+    [
+        *(field.name for field in fields(TrainingSettings)),
+        *("network", "validation", "label_kind", "min_size", "iou", "truth"),
+    ]
+)
+_ASSIGNED = re.compile(rf"(?<![\w./-])({_NAMES}|{_IN_TRAINING})=(?=\S)")
 _MENTIONED = re.compile(rf"\b((?:use|with|give|choose|say|leave) )({_NAMES})\b(?![=./-])")
 _PAIRED = re.compile(
     rf"\b({_NAMES})( and |/)({_NAMES})\b(?= (?:go together|contradict))"

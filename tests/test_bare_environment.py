@@ -16,7 +16,7 @@ import sys
 
 absent = {
     *("torch", "dask", "openvino", "onnxscript"),
-    *("openslide", "bioimageio", "ruyaml", "pydantic"),
+    *("openslide", "bioimageio", "ruyaml", "pydantic", "scipy", "PIL"),
 }
 
 
@@ -80,7 +80,7 @@ def test_the_core_segments_without_the_optional_libraries(
     assert np.array_equal(np.load(f"{out}.npy"), image > left)
 
 
-@pytest.mark.parametrize("name", ["torch", "dask", "openvino", "bioimageio"])
+@pytest.mark.parametrize("name", ["torch", "dask", "openvino", "bioimageio", "scipy", "PIL"])
 def test_the_libraries_are_absent_there(name: str) -> None:
     done = run(f"import {name}")
     assert done.returncode == 1
@@ -91,6 +91,23 @@ def test_what_needs_a_library_says_how_to_install_it(tmp_path: Path) -> None:
     export = "from tile_infer.engine.networks.export import export_onnx\n"
     done = run(f"{export}export_onnx(None, 'n.onnx', in_channels=1)")
     assert "pip install torch" in done.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "tokens", [["train", "a", "b", "--network", "unet", "--out", "n.onnx"], ["score", "a", "b"]]
+)
+def test_training_and_objects_name_their_extra(tokens: list[str]) -> None:
+    done = run(f"from tile_infer.cli.main import main\nsys.exit(main({tokens}))")
+    assert done.returncode == 1
+    assert "pip install " in done.stderr.strip().splitlines()[-1]
+
+
+def test_pixels_are_scored_without_scipy(tmp_path: Path, image: NDArray[np.uint8]) -> None:
+    path = str(tmp_path / "image.tif")
+    tokens = ["score", path, path, "--truth", "binary", "--no-objects"]
+    done = run(f"from tile_infer.cli.main import main\nsys.exit(main({tokens}))")
+    assert done.returncode == 0, done.stderr
+    assert "1.0000" in done.stdout
 
 
 def test_a_description_of_the_model_zoo_names_the_library(tmp_path: Path) -> None:

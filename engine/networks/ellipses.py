@@ -1,7 +1,7 @@
 """Many soft ellipses at once, drawn into a block."""
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,10 @@ from .plane import BLOCK_PX, Block, Floats, Points
 
 REACH_PX = 28
 """No ellipse is larger with its border, so one farther from a block does not touch it."""
+
+_PAD_PX = 2 * REACH_PX
+
+Number = TypeVar("Number", bound=np.generic)
 
 
 class Ellipses(NamedTuple):
@@ -47,19 +51,63 @@ def draw(
     Returns:
         Cover, 1 inside and 0.5 on the outline, and stain, both ``(y, x)``.
     """
-    pad = 2 * REACH_PX
-    side = BLOCK_PX + 2 * pad
+    side = BLOCK_PX + 2 * _PAD_PX
     cover = np.zeros(side * side, np.float32)
     stain = np.zeros(side * side, np.float32)
-    drift_y, drift_x = (np.pad(field, pad, mode="edge").ravel() for field in wobble)
+    for stamp in _stamps(kinds, block, wobble, border_px):
+        np.maximum.at(cover, stamp.at.ravel(), stamp.cover.ravel())
+        np.maximum.at(stain, stamp.at.ravel(), stamp.stain.ravel())
+    return _inner(cover), _inner(stain)
+
+
+def owners(
+    kinds: Iterable[Ellipses], block: Block, wobble: tuple[Floats, Floats], border_px: float = 1.7
+) -> NDArray[np.int64]:
+    """Return which ellipse covers each pixel ``(y, x)`` most, -1 where none covers half of it.
+
+    Ellipses are counted through all kinds; the other arguments are those of :func:`draw`.
+    """
+    kinds = list(kinds)
+    side = BLOCK_PX + 2 * _PAD_PX
+    cover = np.full(side * side, 0.5, np.float32)
+    stamps = list(_stamps(kinds, block, wobble, border_px))
+    for stamp in stamps:
+        np.maximum.at(cover, stamp.at.ravel(), stamp.cover.ravel())
+    owner = np.full(side * side, -1, np.int64)
+    for stamp in stamps:
+        most = stamp.cover >= cover[stamp.at]
+        which = np.broadcast_to(stamp.which[:, None, None], most.shape)
+        # Of two that cover a pixel alike, the later one, whatever block is drawn.
+        np.maximum.at(owner, stamp.at[most], which[most])
+    return _inner(owner)
+
+
+class _Stamp(NamedTuple):
+    """Ellipses of one kind, each within a square around it."""
+
+    at: NDArray[np.int64]
+    """Pixel of the padded block, ``(ellipse, y, x)``."""
+    cover: Floats
+    stain: Floats
+    which: NDArray[np.int64]
+    """Number of each ellipse, counted through all kinds."""
+
+
+def _stamps(
+    kinds: Iterable[Ellipses], block: Block, wobble: tuple[Floats, Floats], border_px: float
+) -> Iterator[_Stamp]:
+    side = BLOCK_PX + 2 * _PAD_PX
+    drift_y, drift_x = (np.pad(field, _PAD_PX, mode="edge").ravel() for field in wobble)
+    count = 0
     for kind in kinds:
+        first, count = count, count + kind.y.size
         row, column = kind.y - block.y0, kind.x - block.x0
         near = (np.minimum(row, column) > -REACH_PX) & (
             np.maximum(row, column) < BLOCK_PX + REACH_PX
         )
         if not near.any():
             continue
-        y, x = row[near, None, None] + pad, column[near, None, None] + pad
+        y, x = row[near, None, None] + _PAD_PX, column[near, None, None] + _PAD_PX
         long, short, angle, density, rim = (
             part[near, None, None].astype(np.float32) for part in kind[2:]
         )
@@ -75,7 +123,9 @@ def draw(
         # `far - 1` in pixels, near enough: its slope lies between 1 / long and 1 / short.
         soft = np.clip(0.5 + (1 - far) * np.sqrt(long * short) / np.float32(border_px), 0, 1)
         pale = rim * np.clip(1.25 * (0.95 - far), 0, 0.62)
-        np.maximum.at(cover, index.ravel(), soft.ravel())
-        np.maximum.at(stain, index.ravel(), (soft * density * (1 - pale)).ravel())
-    inner = slice(pad, pad + BLOCK_PX)
-    return cover.reshape(side, side)[inner, inner], stain.reshape(side, side)[inner, inner]
+        yield _Stamp(index, soft, soft * density * (1 - pale), first + np.flatnonzero(near))
+
+
+def _inner(padded: NDArray[Number]) -> NDArray[Number]:
+    side, inner = BLOCK_PX + 2 * _PAD_PX, slice(_PAD_PX, _PAD_PX + BLOCK_PX)
+    return padded.reshape(side, side)[inner, inner]

@@ -140,6 +140,11 @@ class _Ground(NamedTuple):
     """1 where the glass shows."""
 
 
+def outline_wobble(block: Block) -> tuple[Floats, Floats]:
+    """Return the shifts along y and x that make outlines uneven, at each pixel of a block."""
+    return 1.3 * block.noise(21, 9), 1.3 * block.noise(22, 9)
+
+
 def _stained(block: Block) -> Tissue:
     """Stain and light a block, the way a bright-field scanner sees it."""
     noise = block.noise
@@ -147,7 +152,7 @@ def _stained(block: Block) -> Tissue:
     fine, grain, cloud = noise(14, 2.3), noise(15, 5), noise(16, 34)
     eosin, blue, gap = _ground(block, anatomy, grain, cloud)
 
-    wobble = 1.3 * noise(21, 9), 1.3 * noise(22, 9)
+    wobble = outline_wobble(block)
     nucleus, density = draw(anatomy.nuclei(), block, wobble)
     mucin, _ = draw([anatomy.mucin()], block, wobble)
     blood, _ = draw([anatomy.blood()], block, wobble)

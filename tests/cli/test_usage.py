@@ -80,7 +80,7 @@ def test_no_arguments_show_the_help_and_exit_2(run: Run) -> None:
     assert "Usage: tile-infer IMAGE... --model MODEL" in done.out
 
 
-@pytest.mark.parametrize("command", [[], ["plan"], ["inspect"], ["demo"]])
+@pytest.mark.parametrize("command", [[], ["plan"], ["inspect"], ["demo"], ["train"], ["score"]])
 def test_help_is_a_success(run: Run, command: list[str]) -> None:
     done = run(*command, "--help")
     assert (done.code, done.err) == (0, "")

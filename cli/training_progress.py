@@ -1,0 +1,81 @@
+"""Progress of a training on stderr: a bar on a terminal, a line per checkpoint elsewhere."""
+
+from time import monotonic
+from types import TracebackType
+
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+from ..engine.training.progress import Progress as TrainingProgress
+from .progress import clock
+from .terminal import Terminal
+
+
+class TrainingReport:
+    """Shows how far a training is; to be called after every step."""
+
+    def __init__(self, terminal: Terminal, title: str) -> None:
+        self.terminal, self.title = terminal, title
+        self.begun = monotonic()
+        self.first: int | None = None
+        self.told = 0
+        self.bar: Progress | None = None
+        if not terminal.quiet and terminal.stderr.is_terminal:
+            self.bar = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=32),
+                TaskProgressColumn(),
+                TextColumn("{task.fields[detail]}", markup=False),
+                console=terminal.stderr,
+                transient=True,
+            )
+            self.task = self.bar.add_task(title, total=None, detail="making the weight maps")
+
+    def __enter__(self) -> "TrainingReport":
+        if self.bar:
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def __call__(self, progress: TrainingProgress) -> None:
+        """Show the progress."""
+        if self.first is None:
+            self.first, self.told = progress.step - 1, len(progress.rows)
+            if self.first:
+                self.terminal.note(f"{self.title}: continued after step {self.first}")
+        if self.bar:
+            seconds = (monotonic() - self.begun) / (progress.step - self.first)
+            self.bar.update(
+                self.task,
+                total=progress.steps,
+                completed=progress.step,
+                detail=describe(progress, seconds),
+            )
+        elif len(progress.rows) > self.told:
+            self.told = len(progress.rows)
+            row = progress.rows[-1]
+            # The loss shown is the mean since the row before; the step's own jumps too much.
+            self.terminal.note(
+                f"{self.title}: step {row.step} of {progress.steps}, loss {row.loss:.4f}"
+                + (f", Dice {row.dice:.4f}" if row.dice == row.dice else "")
+            )
+
+
+def describe(progress: TrainingProgress, seconds_per_step: float) -> str:
+    """Return steps, the last figures and the time left.
+
+    >>> describe(TrainingProgress(20, 100, 0.25, ()), 1.5)
+    'step 20, loss 0.250, 2:00 left'
+    """
+    parts = [f"step {progress.step}", f"loss {progress.loss:.3f}"]
+    if progress.rows and progress.rows[-1].dice == progress.rows[-1].dice:
+        parts.append(f"Dice {progress.rows[-1].dice:.3f}")
+    left = seconds_per_step * (progress.steps - progress.step)
+    return ", ".join([*parts, f"{clock(left)} left"])

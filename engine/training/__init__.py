@@ -1,0 +1,1 @@
+"""The papers' recipe: from images and their labels to a trained network."""

@@ -1,0 +1,93 @@
+"""Which label image belongs to which image."""
+
+import glob
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from ...tiler.errors import ImageError
+from ..sources.zarr_files import is_zarr
+
+_GLOB = re.compile(r"[*?\[]")
+
+
+class Pair(NamedTuple):
+    """An image and its labels."""
+
+    image: Path
+    labels: Path
+
+
+def pairs_of(images: str, labels: str) -> tuple[list[Pair], str]:
+    """Return the pairs in natural order, and how they were found.
+
+    Files of the same name, but for its ending, belong together; where no two names are alike, the
+    first belongs to the first, in natural order.
+
+    Args:
+        images: A folder, a file or a glob pattern.
+        labels: The same for the label images.
+
+    Raises:
+        ImageError: There are none, or they do not pair off.
+    """
+    found, true = files_of(images, "images"), files_of(labels, "labels")
+    names, of_labels = {_name(path): path for path in found}, {_name(path): path for path in true}
+    unique = len(names) == len(found) and len(of_labels) == len(true)
+    if unique and names.keys() & of_labels.keys():
+        lonely = sorted(names.keys() ^ of_labels.keys(), key=_natural)
+        if lonely:
+            has = "labels" if lonely[0] in names else "image"
+            path = names.get(lonely[0]) or of_labels[lonely[0]]
+            raise ImageError(
+                f"every image needs labels of its name; {path} has no {has}; add or remove it"
+            )
+        return [Pair(names[name], of_labels[name]) for name in names], "paired by name"
+    if len(found) != len(true):
+        raise ImageError(
+            f"{images} has {len(found)} images and {labels} {len(true)} label images, of other "
+            "names; give both the same names"
+        )
+    pairs = [Pair(*both) for both in zip(found, true, strict=True)]
+    if len(pairs) == 1:
+        return pairs, "one pair"
+    first = pairs[0]
+    return pairs, f"paired in order of names, {first.image.name} with {first.labels.name} first"
+
+
+def files_of(where: str, what: str) -> list[Path]:
+    """Return the files of a folder, of a glob pattern, or the one file, in natural order.
+
+    Args:
+        where: The folder, pattern or file.
+        what: What they are, for errors.
+
+    Raises:
+        ImageError: There are none.
+    """
+    path = Path(where)
+    if path.is_dir() and not is_zarr(path):
+        found = list(path.iterdir())
+    elif path.exists():
+        found = [path]
+    elif _GLOB.search(where):
+        found = [Path(name) for name in glob.glob(where, recursive=True)]  # noqa: PTH207 - absolute
+    else:
+        raise ImageError(f"{where} does not exist; give a folder or a pattern such as '{what}/*'")
+    found = [each for each in found if not each.name.startswith(".") and _is_image(each)]
+    if not found:
+        raise ImageError(f"{what}: {where} holds no file; give a folder with {what}")
+    return sorted(found, key=lambda each: _natural(str(each)))
+
+
+def _is_image(path: Path) -> bool:
+    return path.is_file() or is_zarr(path)
+
+
+def _name(path: Path) -> str:
+    return path.name.split(".")[0]
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Return what sorts ``2.png`` before ``10.png``."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]

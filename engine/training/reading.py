@@ -1,0 +1,193 @@
+"""Images and label images from files, ready to be learnt from."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...tiler.box import Box
+from ...tiler.errors import ImageError, SettingError
+from ..backends.base import NetworkFacts
+from ..memory import available_bytes, human
+from ..normalize import full_scale, resolve_normalization
+from ..settings import Settings
+from ..sources import Source, open_source
+from .images import Labelled
+from .objects import LabelKind, truth_of
+from .pairs import Pair
+
+_LABEL_BYTES_PER_PIXEL = 4 + 1 + 4
+"""Weights, classes and objects."""
+
+OF_THE_SET = "dataset"
+"""Normalisation by mean and standard deviation of all training images together."""
+
+# Normalisation asks a network what it was trained with; this one has not been.
+_UNTRAINED = NetworkFacts("", "", "torch", None, (None, None), None, "0", "none")
+
+
+class Raw(NamedTuple):
+    """What files hold."""
+
+    names: list[str]
+    pixels: list[NDArray[Any]]
+    """Of each image, ``(y, x, channel)``."""
+    labels: list[NDArray[Any]]
+    """Of each image, ``(y, x)``."""
+
+
+def read_pairs(pairs: Sequence[Pair]) -> Raw:
+    """Read all images and label images into memory.
+
+    Raises:
+        ImageError: One cannot be read, is of another size than its labels, has another number of
+            channels than the others, or all together are larger than the free memory.
+    """
+    raw = Raw([], [], [])
+    for pair in pairs:
+        with closing(open_source(pair.image)) as image, closing(open_source(pair.labels)) as labels:
+            _check_memory(image, str(pair.image))
+            _check_labels(image, labels, pair)
+            facts = image.facts
+            channels = tuple(each for each in range(facts.channels) if each != facts.alpha)
+            raw.names.append(str(pair.image))
+            raw.pixels.append(_whole(image, channels))
+            raw.labels.append(_whole(labels, (0,))[..., 0])
+    counts = [pixels.shape[2] for pixels in raw.pixels]
+    for name, count in zip(raw.names, counts, strict=True):
+        if count != counts[0]:
+            raise ImageError(
+                f"all images need the same channels; {raw.names[0]} has {counts[0]} and {name} "
+                f"{count}; train on images of one kind"
+            )
+    return raw
+
+
+def _check_labels(image: Source, labels: Source, pair: Pair) -> None:
+    size, of_labels = image.facts.levels[0].shape, labels.facts.levels[0].shape
+    if size != of_labels:
+        raise ImageError(
+            f"labels need the size of their image; {pair.image} has {size[0]} x {size[1]} px and "
+            f"{pair.labels} {of_labels[0]} x {of_labels[1]}; correct or remove the pair"
+        )
+    facts = labels.facts
+    if facts.channels - (facts.alpha is not None) != 1:
+        raise ImageError(
+            f"labels have one channel; {pair.labels} has {facts.channels}; "
+            "save the label numbers as a grey image"
+        )
+
+
+def _check_memory(image: Source, name: str) -> None:
+    facts = image.facts
+    height, width = facts.levels[0].shape
+    per_pixel = facts.channels * np.dtype(facts.dtype).itemsize + _LABEL_BYTES_PER_PIXEL
+    needed, free = height * width * per_pixel, available_bytes()
+    if needed > free:
+        raise ImageError(
+            f"training keeps its images in memory; {name} needs {human(needed)} and {human(free)} "
+            "are free; cut it into pieces or give fewer"
+        )
+
+
+def _whole(source: Source, channels: tuple[int, ...]) -> NDArray[Any]:
+    height, width = source.facts.levels[0].shape
+    return source.read(0, Box.of(0, height, 0, width), channels)
+
+
+def kind_of(labels: Sequence[NDArray[Any]]) -> LabelKind:
+    """Return ``binary`` where each image has 0 and at most one other value.
+
+    Raises:
+        SettingError: There are more: they may be classes or objects.
+    """
+    most, largest = 0, 0
+    for each in labels:
+        values = np.unique(each)
+        most, largest = max(most, int((values != 0).sum())), max(largest, int(values[-1]))
+    if most > 1:
+        raise SettingError(
+            f"labels have values up to {largest}, which may be classes or objects; "
+            "use label_kind=class or label_kind=instance"
+        )
+    return "binary"
+
+
+def labelled(raw: Raw, kind: LabelKind, normalize: str = OF_THE_SET) -> list[Labelled]:
+    """Return the images with what they show, and with the constants that normalise them.
+
+    Args:
+        raw: What the files hold.
+        kind: What the numbers of the labels are.
+        normalize: One of the engine's modes, or ``dataset``.
+
+    Raises:
+        SettingError: The labels cannot be of that kind, or there is no such mode.
+    """
+    found = []
+    given = set_constants(raw) if normalize == OF_THE_SET else None
+    for name, pixels, labels in zip(*raw, strict=True):
+        try:
+            truth = truth_of(labels, kind)
+        except SettingError as error:
+            raise SettingError(f"labels of {name}: {error}") from error
+        settings = Settings(normalize=normalize) if given is None else Settings(**_given(given))  # type: ignore[arg-type]
+        channels = tuple(range(pixels.shape[2]))
+        with closing(open_source(pixels, axes="YXC")) as source:
+            constants = resolve_normalization(settings, _UNTRAINED, source, 0, channels)
+        found.append(Labelled(Path(name).name, pixels, truth, constants.offset, constants.scale))
+    return found
+
+
+def _given(constants: tuple[tuple[float, ...], tuple[float, ...]]) -> dict[str, Any]:
+    return {"mean": constants[0], "std": constants[1]}
+
+
+def set_constants(raw: Raw) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation per channel of all images, in units of ``[0, 1]``."""
+    count, total, squares = 0, np.zeros(1), np.zeros(1)
+    for pixels in raw.pixels:
+        values = pixels.reshape(-1, pixels.shape[2]).astype(np.float64) / full_scale(
+            pixels.dtype.name
+        )
+        count += len(values)
+        total = total + values.sum(0)
+        squares = squares + (values**2).sum(0)
+    mean = total / count
+    deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    # To seven digits, so that the file says in full what was used.
+    short = [float(f"{value:.7g}") for value in mean]
+    return tuple(short), tuple(float(f"{value:.7g}") or 1.0 for value in deviation)
+
+
+def metadata_of(raw: Raw, normalize: str) -> dict[str, Any]:
+    """Return what the trained file says of its normalisation, as keys of ``Metadata``."""
+    if normalize == OF_THE_SET:
+        return _given(set_constants(raw))
+    return {"normalize": normalize}
+
+
+def held_out(
+    images: Sequence[Labelled], share: float, seed: int
+) -> tuple[list[Labelled], list[Labelled]]:
+    """Return what to learn from, and what to measure on: none of a single image.
+
+    Args:
+        images: All there is.
+        share: Share to measure on; of several images at least one, unless it is 0.
+        seed: Of the choice.
+
+    Raises:
+        SettingError: The share is not between 0 and 1.
+    """
+    if not 0 <= share < 1:
+        raise SettingError(f"validation={share} is not possible; use 0 or more, and less than 1")
+    count = 0 if len(images) < 2 or share == 0 else max(1, round(share * len(images)))
+    count = min(count, len(images) - 1)
+    order = np.random.default_rng(seed).permutation(len(images))
+    chosen = {int(number) for number in order[:count]}
+    learn = [image for number, image in enumerate(images) if number not in chosen]
+    return learn, [images[number] for number in sorted(chosen)]
