@@ -22,7 +22,9 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def stored(path: Path, labels: Labels, chunk: tuple[int, int] = (16, 16)) -> Path:
-    array = zarr.create_array(path, shape=labels.shape, chunks=chunk, dtype=labels.dtype)
+    array = zarr.create_array(
+        path, shape=labels.shape, chunks=chunk, dtype=labels.dtype, overwrite=True
+    )
     array[:] = labels
     return path
 
@@ -164,20 +166,26 @@ def test_pixels_that_were_not_computed_count_nowhere(tmp_path: Path) -> None:
     assert found.objects[1].dice == 1
 
 
-def test_memory_does_not_grow_with_the_image(tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import tracemalloc
 
-    peaks = []
-    for side in (64, 640):
+    def peak(side: int, block: int) -> int:
+        monkeypatch.setattr(scoring, "_BLOCK_PX", block)
         labels = np.zeros((side, side), np.uint8)
         labels[5:9, 5:9] = 1
-        path = stored(tmp_path / f"{side}.zarr", labels)
-        score_mask(path, path)
+        path = stored(tmp_path / f"{side}_{block}.zarr", labels, (256, 256))
         tracemalloc.start()
         score_mask(path, path)
-        peaks.append(tracemalloc.get_traced_memory()[1])
+        highest = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    assert peaks[1] - peaks[0] < labels.nbytes, "a whole image of numbers is 8 times as large"
+        return highest
+
+    peak(512, 256)  # what is imported and cached once
+    small, large = peak(512, 256), peak(4096, 256)
+    assert large - small < 4096**2, "a whole image of numbers is 8 times as large"
+    assert peak(2048, 2048) - small > 2048**2, "in one block it is"
 
 
 @pytest.mark.parametrize(
