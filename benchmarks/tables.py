@@ -8,7 +8,7 @@ from typing import Any
 from results_file import RESULTS
 
 ROOT = Path(__file__).parent.parent
-PAGES = (ROOT / "README.md", ROOT / "docs" / "outputs.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "outputs.md", ROOT / "docs" / "training.md")
 
 
 def load(name: str) -> dict[str, Any]:
@@ -105,7 +105,178 @@ def exports() -> str:
     return "\n".join(rows)
 
 
-TABLES: dict[str, Callable[[], str]] = {"phase": phase, "measured": measured, "exports": exports}
+def spread(figures: dict[str, float | None], digits: int = 3) -> str:
+    """Return the mean over the seeds, and the standard deviation where there are several."""
+    mean, deviation = figures["mean"], figures["standard_deviation"]
+    assert mean is not None
+    shown = f"{mean:.{digits}f}"
+    return shown if deviation is None else f"{shown} ± {deviation:.{digits}f}"
+
+
+def difference(compared: dict[str, Any], digits: int = 3) -> str:
+    """Return the mean of paired differences, and what the paired test says of it."""
+    if compared["mean"] is None:
+        return "-"
+    p = "" if compared["p"] is None else f" (p {compared['p']:.2g})"
+    return f"{compared['mean']:+.{digits}f}{p}"
+
+
+def trained_with(rows: list[dict[str, Any]], width: int) -> str:
+    """Return what a figure of trained networks must be read with: steps, width, time."""
+    seconds = [row["seconds"] for row in rows]
+    return (
+        f"{rows[0]['steps']} steps of one tile, width {width}, "
+        f"{min(seconds) / 60:.0f} to {max(seconds) / 60:.0f} minutes each on one of two cores; "
+        f"seeds {', '.join(str(seed) for seed in sorted({row['seed'] for row in rows}))}."
+    )
+
+
+def test_slides(figures: dict[str, Any]) -> str:
+    """Return what trained networks were tested on."""
+    return (
+        f"{len(figures['test_seeds'])} parts of {figures['patch_px']} x {figures['patch_px']} px "
+        f"of slides of unseen seeds, {figures['rows'][0]['nuclei']} nuclei of "
+        f"{figures['min_size_px']} px and more, many of which touch. "
+    )
+
+
+def training_demo() -> str:
+    """Return the table of the demo network."""
+    figures = load("training_demo")
+    rows = [
+        "| seed | Dice | Dice, gaps between touching nuclei left free | IoU | F1 of nuclei |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {row['seed']} | {row['dice']:.3f} | {row['dice_parted']:.3f} | {row['iou']:.3f} "
+            f"| {row['instance_f1']:.3f} |"
+            for row in figures["rows"]
+        ),
+        "",
+        test_slides(figures)
+        + trained_with(figures["rows"], figures["width"])
+        + " `benchmarks/training_demo.py`.",
+    ]
+    return "\n".join(rows)
+
+
+_ARMS = {
+    "recipe": "recipe of the demo network",
+    "no_weight_map": "without the weight map (w0 = 0)",
+    "gaps_only": "weight map in the gaps only, not inside objects",
+    "wide_sigma": "sigma of 5 px instead of 2",
+    "no_elastic": "without elastic deformation",
+}
+
+
+def training_ablation() -> str:
+    """Return the table of the ablations."""
+    figures = load("training_ablation")
+    rows = [
+        "| trained | Dice | recipe less this | F1 of nuclei | recipe less this |",
+        "|---|---|---|---|---|",
+    ]
+    for arm, found in figures["summary"].items():
+        minus = figures["recipe_minus"].get(arm)
+        cells = [
+            cell
+            for key in ("dice", "instance_f1")
+            for cell in (spread(found[key]), difference(minus[key]) if minus else "")
+        ]
+        rows.append(f"| {_ARMS[arm]} | {' | '.join(cells)} |")
+    rows += [
+        "",
+        test_slides(figures)
+        + "Mean and standard deviation over the seeds; p of the paired t test. "
+        + trained_with(figures["rows"], figures["width"])
+        + " `benchmarks/training_ablation.py`.",
+    ]
+    return "\n".join(rows)
+
+
+_NETWORKS = {
+    "unet": "U-Net, zero-padded",
+    "wide_unet": "wide U-Net",
+    "unetp": "UNet+",
+    "unetpp": "UNet++, mean of its heads",
+}
+
+
+def training_isbi() -> str:
+    """Return the table of networks on electron microscopy."""
+    figures = load("training_isbi")
+    minus = figures["minus_unet"]
+    rows = [
+        "| network | parameters | IoU of membranes | less U-Net | IoU of cells "
+        "| pixel error | less U-Net |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, found in figures["summary"].items():
+        parameters = next(row["parameters"] for row in figures["rows"] if row["network"] == name)
+        compared = {each["measure"]: each for each in minus.get(name, [])}
+        iou, wrong = (
+            difference(compared[key], 4) if compared else ""
+            for key in ("iou_membrane", "pixel_error")
+        )
+        rows.append(
+            f"| {_NETWORKS[name]} | {parameters:,} | {spread(found['iou_membrane'])} | {iou} "
+            f"| {spread(found['iou_cell'])} | {spread(found['pixel_error'], 4)} | {wrong} |"
+        )
+    slices = figures["slices"]
+    rows += [
+        "",
+        "Membranes in electron microscopy (ISBI 2012, 512 x 512 px a slice): slices "
+        + ", ".join(f"{first} to {last} for {use}" for use, (first, last) in slices.items())
+        + ", which nothing else looked at. "
+        + trained_with(figures["rows"], figures["width"])
+        + " `benchmarks/training_isbi.py`.",
+    ]
+    return "\n".join(rows)
+
+
+def training_pruned() -> str:
+    """Return the table of the pruned networks."""
+    figures = load("training_pruned")
+    machine = figures["machine"]
+    rows = [
+        "| network | parameters | seconds a megapixel | Dice of membranes | Dice of cells "
+        "| IoU of membranes |",
+        "|---|---|---|---|---|---|",
+    ]
+    for level, found in figures["summary"].items():
+        rows.append(
+            f"| {level} | {found['parameters']:,} | {spread(found['seconds_per_megapixel'], 2)} "
+            f"| {spread(found['dice_membrane'])} | {spread(found['dice_cell'])} "
+            f"| {spread(found['iou_membrane'])} |"
+        )
+    rows += [
+        "",
+        f"The UNet++ of the table above, of {figures['width']} channels; {figures['threads']} "
+        f"threads of an {machine['cpu']}, ONNX Runtime, one tile of {figures['timed_px']} px.",
+    ]
+    return "\n".join(rows)
+
+
+def demo_fluorescence() -> str:
+    """Return the table of the demo network on fluorescent nuclei."""
+    figures = load("demo_fluorescence")
+    rows = ["| made to look | reduced by | IoU | F1 of nuclei |", "|---|---|---|---|"]
+    rows += [
+        f"| {row['colours']} | {row['reduced_by']} | {row['iou']:.3f} | {row['instance_f1']:.3f} |"
+        for row in figures["rows"]
+    ]
+    return "\n".join([*rows, "", "`benchmarks/demo_fluorescence.py`."])
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "phase": phase,
+    "measured": measured,
+    "exports": exports,
+    "training_demo": training_demo,
+    "training_ablation": training_ablation,
+    "training_isbi": training_isbi,
+    "training_pruned": training_pruned,
+    "demo_fluorescence": demo_fluorescence,
+}
 
 
 def filled(text: str) -> str:

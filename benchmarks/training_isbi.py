@@ -6,7 +6,8 @@ stopped; the same command continues.
 """
 
 import os
-from dataclasses import replace
+from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -101,30 +102,25 @@ def pruned(folder: Path, name: str, seed: int, threads: int) -> list[dict[str, A
     checkpoint = load_checkpoint(folder / f"{name}.pt")
     network = checkpoint.build()
     assert isinstance(network, NestedUNet)
+    parts = {f"L{level}": network.pruned(level) for level in range(1, network.depth + 1)}
+    paths = {level: folder / f"{name}_{level}.onnx" for level in parts}
+    for level, path in paths.items():
+        export_onnx(parts[level], path, in_channels=1, **checkpoint.metadata.stated())
+    times = seconds_per_megapixel([_session(path, threads) for path in paths.values()], 1, TIMED_PX)
     rows = []
-    for level in range(1, network.depth + 1):
-        small, path = network.pruned(level), folder / f"{name}_L{level}.onnx"
-        export_onnx(small, path, in_channels=1, **checkpoint.metadata.stated())
-        session_options = onnxruntime.SessionOptions()
-        session_options.intra_op_num_threads = threads
-        session = onnxruntime.InferenceSession(
-            str(path), session_options, providers=["CPUExecutionProvider"]
-        )
-
-        def call(tile: NDArray[np.float32], session: Any = session) -> Any:
-            return session.run(None, {"image": tile})
-
-        rows.append(
-            {
-                "level": f"L{level}",
-                "seed": seed,
-                "parameters": sum(part.numel() for part in small.parameters()),
-                "seconds_per_megapixel": seconds_per_megapixel(call, 1, TIMED_PX),
-                **measured(path),
-            }
-        )
+    for (level, path), seconds in zip(paths.items(), times, strict=True):
+        size = sum(part.numel() for part in parts[level].parameters())
+        row = {"level": level, "seed": seed, "parameters": size, "seconds_per_megapixel": seconds}
+        rows.append({**row, **measured(path)})
         print(name, rows[-1], flush=True)
     return rows
+
+
+def _session(path: Path, threads: int) -> Callable[[NDArray[np.float32]], Any]:
+    asked = onnxruntime.SessionOptions()
+    asked.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(path, asked, providers=["CPUExecutionProvider"])
+    return lambda tile: session.run(None, {"image": tile})
 
 
 def main() -> None:
@@ -142,32 +138,26 @@ def main() -> None:
         for kind in asked.networks:
             registered, more = networks(asked.width)[kind]
             subject = Subject(registered, {"in_channels": 1, "classes": 2, **more}, CLASSES, stated)
-            name, found = f"{kind}_{seed}", None
-            if budget.left > 0:
-                settings = replace(
-                    SETTINGS,
-                    steps=asked.steps,
-                    seed=seed,
-                    minutes=budget.left,
-                    threads=asked.threads,
-                    device=asked.device,
-                )
-                found = run(name, folder, subject, images, validation, settings, measured)
+            name = f"{kind}_{seed}"
+            settings = budget.settings(SETTINGS, asked, seed)
+            found = run(name, folder, subject, images, validation, settings, measured)
             if not found:
                 missing.append(name)
                 continue
             rows[kind].append({"network": kind, "seed": seed, **found})
             if kind == "unetpp":
                 cut += pruned(folder, name, seed, asked.threads)
-    _save(asked.width, rows, cut)
+    _save(asked, rows, cut)
     if missing:
         unfinished(missing)
 
 
-def _save(width: int, rows: dict[str, list[dict[str, Any]]], cut: list[dict[str, Any]]) -> None:
+def _save(
+    asked: Namespace, rows: dict[str, list[dict[str, Any]]], cut: list[dict[str, Any]]
+) -> None:
     done = {name: found for name, found in rows.items() if found}
     figures: dict[str, Any] = {
-        "width": width,
+        "width": asked.width,
         "slices": {"training": [0, 19], "validation": [20, 23], "test": [24, 29]},
         "rows": [
             {key: row[key] for key in row if key != "recipe"} for name in done for row in done[name]
@@ -195,7 +185,8 @@ def _save(width: int, rows: dict[str, list[dict[str, Any]]], cut: list[dict[str,
             }
             for level in levels
         }
-        print(save("training_pruned", {"width": width, "rows": cut, "summary": by_level}))
+        how = {"width": asked.width, "threads": asked.threads, "timed_px": TIMED_PX}
+        print(save("training_pruned", {**how, "rows": cut, "summary": by_level}))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,21 @@ class Budget:
         """Minutes left."""
         return self.minutes - (time.monotonic() - self.begun) / 60
 
+    def settings(
+        self, recipe: TrainingSettings, asked: argparse.Namespace, seed: int
+    ) -> TrainingSettings | None:
+        """Return the recipe as asked for on the command line; ``None`` if the time is up."""
+        if self.left <= 0:
+            return None
+        return replace(
+            recipe,
+            steps=asked.steps,
+            seed=seed,
+            minutes=self.left,
+            threads=asked.threads,
+            device=asked.device,
+        )
+
 
 def options(about: str | None, steps: int, width: int) -> argparse.ArgumentParser:
     """Return the options that every training benchmark has."""
@@ -57,7 +72,7 @@ def run(
     subject: Subject,
     images: Sequence[Labelled],
     validation: Sequence[Labelled],
-    settings: TrainingSettings,
+    settings: TrainingSettings | None,
     test: Callable[[Path], dict[str, Any]],
 ) -> dict[str, Any] | None:
     """Train, export and test one network, or continue; ``None`` if the time was not enough.
@@ -68,9 +83,11 @@ def run(
         subject: The network.
         images: What it learns from.
         validation: What the best weights are chosen by.
-        settings: How it is trained.
+        settings: How it is trained; ``None`` if it cannot be now.
         test: Measures the exported file, once, at the end.
     """
+    if settings is None:
+        return None
     folder.mkdir(parents=True, exist_ok=True)
     result, model = folder / f"{name}.json", folder / f"{name}.onnx"
     if result.exists():
@@ -78,8 +95,6 @@ def run(
         if found["steps"] == settings.steps and found["recipe"] == _plain(settings.fixed()):
             return found
         raise SystemExit(f"{result} is of another recipe; delete it, or choose another --work")
-    if settings.minutes is not None and settings.minutes <= 0:
-        return None
     trained = train(subject, images, validation, settings, folder / f"{name}.pt", said(name))
     write_csv(folder / f"{name}.csv", trained.rows)
     write_curves(folder / f"{name}.png", trained.rows)
@@ -170,17 +185,17 @@ def unfinished(missing: Sequence[str]) -> None:
 
 
 def seconds_per_megapixel(
-    call: Callable[[NDArray[np.float32]], Any], channels: int, side: int
-) -> float:
-    """Return the median of five runs over one square tile."""
+    calls: Sequence[Callable[[NDArray[np.float32]], Any]], channels: int, side: int
+) -> list[float]:
+    """Return the median of seven runs of each over one square tile, run in turns."""
     tile = np.random.default_rng(0).random((1, channels, side, side), np.float32)
-    call(tile)
-    times = []
-    for _ in range(5):
-        begun = time.perf_counter()
-        call(tile)
-        times.append(time.perf_counter() - begun)
-    return float(np.median(times)) / (side * side / 1e6)
+    times: list[list[float]] = [[] for _ in calls]
+    for _ in range(8):  # the first warms up
+        for call, taken in zip(calls, times, strict=True):
+            begun = time.perf_counter()
+            call(tile)
+            taken.append(time.perf_counter() - begun)
+    return [float(np.median(taken[1:])) / (side * side / 1e6) for taken in times]
 
 
 def _plain(values: Any) -> Any:

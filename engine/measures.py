@@ -1,6 +1,6 @@
 """Measures of a mask against the truth, from counts of pixels or of objects."""
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,11 @@ class Counts:
     """True only."""
     true_negatives: int = 0
     """Neither."""
+
+    def __add__(self, other: "Counts") -> "Counts":
+        """Return the counts of two images together."""
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return Counts(*(one + two for one, two in pairs))
 
     @property
     def dice(self) -> float:
