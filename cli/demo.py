@@ -9,6 +9,7 @@ import numpy as np
 from cyclopts import Parameter
 from numpy.typing import NDArray
 
+from ..engine.measures import confusion_of, counts_of
 from ..engine.settings import Settings
 from ..engine.sources import open_source
 from ..tiler.errors import OutputError, SettingError
@@ -57,20 +58,11 @@ def demo(
     labels = np.asarray(done.mask[:])
     with closing(open_source(slide)) as source:
         write_png(folder / "demo.png", demo_picture(source, done.group, labels))
-    found = f"{dice(labels == 1, truth == 1):.3f} against the truth"
-    for line in columns([("Dice", found), ("picture", str(folder / "demo.png"))]):
+    dice = counts_of(confusion_of(labels, truth, 2), 1).dice
+    facts = [("Dice", f"{dice:.3f} against the truth"), ("picture", str(folder / "demo.png"))]
+    for line in columns(facts):
         terminal.print(line)
     return 0
-
-
-def dice(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
-    """Return twice the common pixels over the pixels of both; 1 where both are empty.
-
-    >>> dice(np.array([True, True, False]), np.array([True, False, False]))
-    0.6666666666666666
-    """
-    both = int(found.sum()) + int(truth.sum())
-    return 2 * int((found & truth).sum()) / both if both else 1.0
 
 
 def _slide_and_truth(

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import tifffile
 
-from tile_infer.cli.demo import dice
 from tile_infer.cli.demo_picture import outlined
 from tile_infer.cli.palette import class_colours
 
@@ -65,14 +64,6 @@ def test_a_demo_folder_that_cannot_be_made_is_told_in_one_line(run: Run) -> None
     assert (done.code, len(done.err.splitlines())) == (2, 1)
     assert "use tile-infer demo --model MODEL" in done.err
     assert Path("demo").read_text() == "mine"
-
-
-def test_dice_is_one_for_equal_masks_and_zero_for_disjoint_ones() -> None:
-    mask = np.array([True, False, True])
-    assert dice(mask, mask) == 1
-    assert dice(mask, ~mask) == 0
-    assert dice(np.zeros(3, bool), np.zeros(3, bool)) == 1
-    assert dice(mask, np.array([True, False, False])) == pytest.approx(2 / 3)
 
 
 def test_an_outline_runs_inside_its_region_and_nowhere_else() -> None:

@@ -37,3 +37,7 @@ def test_counts_of_a_class_are_those_of_a_loop() -> None:
         assert counts_of(confusion, label) == expected
     assert pixel_error(confusion) == pytest.approx((found != true).mean())
     assert math.isnan(pixel_error(0 * confusion))
+
+
+def test_counts_of_two_images_together() -> None:
+    assert Counts(1, 2, 3, 4) + Counts(10, 20, 30, 40) == Counts(11, 22, 33, 44)
