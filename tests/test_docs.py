@@ -1,6 +1,7 @@
 """The documents say what the code does, and what they say is shown by the tests they name."""
 
 import ast
+import inspect
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from tile_infer.engine.backends.metadata import Metadata, decode
 
 TESTS = Path(__file__).resolve().parent
 FORMATS = (TESTS.parent / "docs" / "formats.md").read_text()
+TRAINING = (TESTS.parent / "docs" / "training.md").read_text()
 MODELS = (TESTS.parent / "docs" / "models.md").read_text()
 _NAMED = re.compile(r"`([\w/]+\.py)::(\w+)`")
 
@@ -70,3 +72,17 @@ def test_the_table_of_keys_is_complete() -> None:
     first_cells = [line.split("|")[1] for line in table.splitlines() if line]
     keys = [key for cell in first_cells for key in re.findall(r"`(\w+)`", cell)]
     assert keys == list(Metadata.__struct_fields__)
+
+
+def test_the_options_of_training_are_there_with_the_defaults_the_page_states() -> None:
+    from tile_infer.cli.train import train
+
+    parameters = inspect.signature(train).parameters
+    known = {f"--{name.replace('_', '-')}": each.default for name, each in parameters.items()}
+    table = TRAINING[TRAINING.index("| part |") : TRAINING.index("The formula")]
+    stated = re.findall(r"`(--[\w-]+)(?: ([\d.]+))?`", table)
+    assert len(stated) > 15
+    for option, default in stated:
+        assert option in known, option
+        if default:
+            assert float(default) == known[option], option
