@@ -53,8 +53,10 @@ def read_pairs(pairs: Sequence[Pair]) -> Raw:
             _check_labels(image, labels, pair)
             facts = image.facts
             channels = tuple(each for each in range(facts.channels) if each != facts.alpha)
+            pixels = _whole(image, channels)
+            _check_numbers(pixels, pair.image)
             raw.names.append(str(pair.image))
-            raw.pixels.append(_whole(image, channels))
+            raw.pixels.append(pixels)
             raw.labels.append(_whole(labels, (0,))[..., 0])
     counts = [pixels.shape[2] for pixels in raw.pixels]
     for name, count in zip(raw.names, counts, strict=True):
@@ -79,6 +81,19 @@ def _check_labels(image: Source, labels: Source, pair: Pair) -> None:
             f"labels have one channel; {pair.labels} has {facts.channels}; "
             "save the label numbers as a grey image"
         )
+    if np.dtype(facts.dtype).kind not in "iub":
+        raise ImageError(
+            f"labels are whole numbers; {pair.labels} holds {facts.dtype}; "
+            "save the label numbers as integers"
+        )
+
+
+def _check_numbers(pixels: NDArray[Any], path: Path) -> None:
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        raise ImageError(
+            f"images to learn from have a number in every pixel; {path} has NaN or infinity; "
+            "fill these pixels or leave the image out"
+        )
 
 
 def _check_memory(image: Source, name: str) -> None:
@@ -99,19 +114,18 @@ def _whole(source: Source, channels: tuple[int, ...]) -> NDArray[Any]:
 
 
 def kind_of(labels: Sequence[NDArray[Any]]) -> LabelKind:
-    """Return ``binary`` where each image has 0 and at most one other value.
+    """Return ``binary`` where no more than one value beside 0 occurs in all images together.
 
     Raises:
         SettingError: There are more: they may be classes or objects.
     """
-    most, largest = 0, 0
+    values: set[int] = set()
     for each in labels:
-        values = np.unique(each)
-        most, largest = max(most, int((values != 0).sum())), max(largest, int(values[-1]))
-    if most > 1:
+        values.update(np.unique(each).tolist())
+    if len(values - {0}) > 1:
         raise SettingError(
-            f"labels have values up to {largest}, which may be classes or objects; "
-            "use label_kind=class or label_kind=instance"
+            f"labels have values up to {max(values)}, which may be classes or objects; "
+            "use label_kind=class or label_kind=instance, or label_kind=binary for anything but 0"
         )
     return "binary"
 

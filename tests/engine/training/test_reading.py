@@ -85,6 +85,21 @@ def test_alpha_is_left_out_and_channels_must_agree(tmp_path: Path) -> None:
         read_pairs(pairs_of(str(folder), str(labels))[0])
 
 
+def test_pixels_without_a_number_and_labels_that_are_none_are_refused(tmp_path: Path) -> None:
+    images, labels = write(tmp_path / "i", "1.tif"), write(tmp_path / "l", "1.tif")
+    for wrong in (np.nan, np.inf):
+        pixels = GREY.astype(np.float32)
+        pixels[1, 2] = wrong
+        tifffile.imwrite(images / "1.tif", pixels)
+        with pytest.raises(ImageError, match=r"i.1\.tif has NaN or infinity"):
+            read_pairs(pairs_of(str(images), str(labels))[0])
+    tifffile.imwrite(images / "1.tif", GREY.astype(np.float32))
+    assert len(read_pairs(pairs_of(str(images), str(labels))[0]).pixels) == 1
+    tifffile.imwrite(labels / "1.tif", GREY.astype(np.float32))
+    with pytest.raises(ImageError, match=r"whole numbers; .*l.1\.tif holds float32"):
+        read_pairs(pairs_of(str(images), str(labels))[0])
+
+
 def raw_of(*labels: list[int]) -> Raw:
     rows = [np.array([each], np.uint16) for each in labels]
     return Raw(
@@ -95,7 +110,9 @@ def raw_of(*labels: list[int]) -> Raw:
 
 
 def test_two_values_are_taken_for_binary_and_more_must_be_told() -> None:
-    assert kind_of(raw_of([0, 255], [0, 0], [1, 1]).labels) == "binary"
+    assert kind_of(raw_of([0, 255], [0, 0], [255, 255]).labels) == "binary"
+    with pytest.raises(SettingError, match="up to 2, which may be classes"):
+        kind_of(raw_of([0, 1], [0, 2]).labels)
     with pytest.raises(SettingError, match=r"up to 7, .* label_kind=class or label_kind=instance"):
         kind_of(raw_of([0, 1], [0, 2, 7]).labels)
 
