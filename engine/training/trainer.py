@@ -85,7 +85,7 @@ def train(
     """
     if not images:
         raise SettingError("training needs at least one image; got none")
-    counts = class_counts(images, subject.classes)
+    counts = class_counts(images, subject.classes, validation)
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         network = build(subject.network, **subject.options)
@@ -175,6 +175,10 @@ class _Run:
             if state["fixed"].get(name) != value:
                 was = state["fixed"].get(name)
                 raise SettingError(f"{self.path} was made with {name}={was}, not {value}; {mend}")
+        # Weights that learnt from pixels normalised in one way are of no use with another.
+        was, now = map(_normalisation, (found.metadata, self.subject.metadata))
+        if was != now:
+            raise SettingError(f"{self.path} was made with {was}, not with {now}; {mend}")
 
     def steps(
         self,
@@ -193,15 +197,16 @@ class _Run:
                 tiles = coming.result()
                 self.step += 1
                 coming = pool.submit(sampler.batch, self.step + 1, settings.batch)
-                losses.append(self._learn(tiles))
-                progress(Progress(self.step, settings.steps, losses[-1], tuple(self.rows)))
-                if self.step % settings.validate_every and self.step < settings.steps:
-                    continue
-                score = self._score(validation)
-                self.seconds = before + time.monotonic() - begun
-                self._note(sum(losses) / len(losses), score)
-                losses = []
-                if settings.minutes and time.monotonic() - begun > 60 * settings.minutes:
+                losses.append(loss := self._learn(tiles))
+                measured = not self.step % settings.validate_every or self.step >= settings.steps
+                if measured:
+                    score = self._score(validation)
+                    self.seconds = before + time.monotonic() - begun
+                    self._note(sum(losses) / len(losses), score)
+                    losses = []
+                progress(Progress(self.step, settings.steps, loss, tuple(self.rows)))
+                spent = time.monotonic() - begun
+                if measured and settings.minutes and spent > 60 * settings.minutes:
                     break
 
     def _learn(self, tiles: Tile) -> float:
@@ -268,6 +273,12 @@ class _Run:
         network = self.network.cpu().eval()
         best_step = 0 if self.best is None else self.best[1]
         return Trained(network, tuple(self.rows), best_step, self.finished, self.tile)
+
+
+def _normalisation(metadata: Metadata) -> str:
+    if metadata.mean is None:
+        return f"normalize={metadata.normalize}"
+    return f"mean {metadata.mean} and deviation {metadata.std}"
 
 
 def _optimizer(network: torch.nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
