@@ -58,6 +58,20 @@ def test_files_of_other_names_are_paired_in_order_and_it_is_said(tmp_path: Path)
     assert "in order of names, a9.tif with mask9.tif first" in how
 
 
+def test_names_may_have_dots(tmp_path: Path) -> None:
+    images = write(tmp_path / "i", "a.1.tif", "a.2.ome.tif")
+    labels = write(tmp_path / "l", "a.1.png", "a.2.png")
+    pairs, how = pairs_of(str(images), str(labels))
+    assert named(pairs) == [("a.1.tif", "a.1.png"), ("a.2.ome.tif", "a.2.png")]
+    assert how == "paired by name"
+    with pytest.raises(ImageError, match=r"a\.1\.tif has no labels"):
+        pairs_of(str(images), str(write(tmp_path / "other", "a.2.png", "a.3.png")))
+    longer = write(tmp_path / "longer", "b.labels.png", "c.labels.png")
+    pairs, how = pairs_of(str(write(tmp_path / "short", "c.tif", "b.tif")), str(longer))
+    assert named(pairs) == [("b.tif", "b.labels.png"), ("c.tif", "c.labels.png")]
+    assert how == "paired by name"
+
+
 def test_what_does_not_pair_off_is_refused(tmp_path: Path) -> None:
     images = write(tmp_path / "i", "1.tif", "2.tif")
     with pytest.raises(ImageError, match=r"2\.tif has no labels"):
