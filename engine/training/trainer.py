@@ -178,7 +178,9 @@ class _Run:
         # Weights that learnt from pixels normalised in one way are of no use with another.
         was, now = map(_normalisation, (found.metadata, self.subject.metadata))
         if was != now:
-            raise SettingError(f"{self.path} was made with {was}, not with {now}; {mend}")
+            raise SettingError(
+                f"{self.path} was made from pixels normalised by {was}, not by {now}; {mend}"
+            )
 
     def steps(
         self,

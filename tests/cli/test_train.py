@@ -10,7 +10,10 @@ import tifffile
 import torch
 
 from tile_infer import predict_large
+from tile_infer.cli.interrupt import Interrupted
+from tile_infer.cli.training_progress import TrainingReport
 from tile_infer.engine.networks.checkpoint import load_checkpoint
+from tile_infer.engine.training.progress import Progress
 
 from .conftest import Run
 
@@ -166,6 +169,25 @@ def test_nothing_that_was_there_is_written_over(run: Run, data: tuple[Path, Path
     Path("kept.pt").write_text("an older training")
     assert run("train", "nowhere", data[1], "--out", "kept.onnx", *SMALL, "--overwrite").code == 1
     assert Path("kept.pt").read_text() == "an older training"
+
+
+def test_what_an_interruption_leaves_is_told(
+    run: Run, data: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(step: int) -> None:
+        def report(_: TrainingReport, progress: Progress) -> None:
+            if progress.step == step:
+                raise Interrupted(2)
+
+        monkeypatch.setattr(TrainingReport, "__call__", report)
+
+    interrupt(1)
+    first = run("train", *data, "--out", "a.onnx", *SMALL)
+    assert first.code == 130
+    assert "no checkpoint was written yet; the same command begins anew" in first.err
+    interrupt(3)
+    second = run("train", *data, "--out", "a.onnx", *SMALL)
+    assert "the last checkpoint is kept; the same command continues" in second.err
 
 
 def test_a_rate_far_too_large_stops_in_one_line(run: Run, data: tuple[Path, Path]) -> None:

@@ -237,13 +237,13 @@ def test_weights_are_not_continued_with_another_normalisation(tmp_path: Path) ->
     classes = SUBJECT.metadata.classes
     means = Metadata(classes=classes, mean=(0.123456789,), std=(0.1,))
     for other in (Metadata(classes=classes, normalize="zscore"), means):
-        with pytest.raises(SettingError, match=r"made with normalize=unit, not with"):
+        with pytest.raises(SettingError, match=r"normalised by normalize=unit, not by"):
             train(replace(SUBJECT, metadata=other), IMAGES, VALIDATION, some, path)
     train(replace(SUBJECT, metadata=means), IMAGES, VALIDATION, some, tmp_path / "b.pt")
     again = train(replace(SUBJECT, metadata=means), IMAGES, VALIDATION, some, tmp_path / "b.pt")
     assert again.finished
     closer = Metadata(classes=classes, mean=(0.123456788,), std=(0.1,))
-    with pytest.raises(SettingError, match=r"made with mean \(0\.123456789,\)"):
+    with pytest.raises(SettingError, match=r"normalised by mean \(0\.123456789,\)"):
         train(replace(SUBJECT, metadata=closer), IMAGES, VALIDATION, some, tmp_path / "b.pt")
 
 
