@@ -61,6 +61,7 @@ def train(
     shift: Annotated[int, Parameter(group=VARIATION, metavar="PX")] = 32,
     contrast: Annotated[float, Parameter(group=VARIATION, metavar="X")] = 0.15,
     brightness: Annotated[float, Parameter(group=VARIATION, metavar="X")] = 0.15,
+    colour: Annotated[float, Parameter(group=VARIATION, metavar="X")] = 0.05,
     no_flip: Annotated[bool, Parameter(group=VARIATION)] = False,
     minutes: Annotated[float | None, Parameter(group=MACHINE, metavar="X")] = None,
     threads: Annotated[int | None, Parameter(group=MACHINE, metavar="N")] = None,
@@ -106,6 +107,7 @@ def train(
         shift: How far a tile may reach beyond its image [default: 32].
         contrast: How much the contrast varies [default: 0.15].
         brightness: How much the brightness varies [default: 0.15].
+        colour: How much contrast and brightness of each channel vary besides [default: 0.05].
         no_flip: Leave tiles unmirrored.
         minutes: Stop at the first checkpoint after so long; the same command continues.
         threads: CPU threads.
@@ -138,6 +140,7 @@ def train(
             elastic_px=elastic,
             contrast=contrast,
             brightness=brightness,
+            colour=colour,
         ),
         validate_every=validate_every,
         patience=patience,
@@ -157,13 +160,14 @@ def train(
     terminal.note(f"{len(pairs)} images, {how}")
     raw = read_pairs(pairs)
     kind = label_kind or kind_of(raw.labels)
-    every = labelled(raw, kind, normalize)
+    constants = metadata_of(raw, normalize)
+    every = labelled(raw, kind, constants)
+    raw.labels.clear()  # kept as classes and objects
     names = _names(classes, max(int(image.truth.classes.max()) for image in every))
     class_counts(every, names)
     learn, measure = held_out(every, validation, seed)
     if not measure:
         terminal.note("no image is left to measure on: the last weights are exported")
-    constants = metadata_of(raw, normalize)
     options = {"in_channels": raw.pixels[0].shape[2], "classes": len(names), **more}
     subject = Subject(network, options, names, Metadata(classes=names, **constants))
     checkpoint = out.with_suffix(".pt")

@@ -17,6 +17,7 @@ from ..tiler.errors import ImageError, MissingExtraError, SettingError
 from .matching import Matching
 from .measures import Counts, confusion_of, counts_of, pixel_error
 from .sources import Source, open_source
+from .sources.zarr_files import is_zarr
 from .stitcher.store import OURS
 
 TruthKind = Literal["auto", "binary", "class", "instance"]
@@ -147,10 +148,11 @@ def _check(found: Source, true: Source, mask: str | Path, truth: str | Path) -> 
 
 
 def _said_of(mask: str | Path) -> tuple[tuple[str, ...], int | None]:
-    """Return the class names and the label "not computed" of a mask of ours."""
+    """Return the class names and the label "not computed" of a mask of ours, or of its level 0."""
     attributes: Any = {}
-    if Path(mask).is_dir():
-        attributes = zarr.open(mask, mode="r").attrs.get(OURS, {})
+    for place in (Path(mask), Path(mask).parent):
+        if not attributes and is_zarr(place):
+            attributes = zarr.open(place, mode="r").attrs.get(OURS, {})
     if not isinstance(attributes, dict):
         attributes = {}
     return tuple(attributes.get("classes", ("background",))), attributes.get("not_computed")

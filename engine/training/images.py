@@ -1,5 +1,6 @@
 """Images in memory with what they show and the weights of their pixels."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -103,6 +104,18 @@ def class_counts(
             "number the classes without holes, or add an image that shows it"
         )
     return tuple(int(count) for count in counts[: len(names)])
+
+
+def digest_of(*sets: Sequence[Labelled]) -> str:
+    """Return a hash of all pixels and of what they show, in their order."""
+    digest = hashlib.sha256()
+    for images in sets:
+        digest.update(f"{len(images)} images".encode())
+        for image in images:
+            for array in (image.pixels, image.truth.classes, image.truth.objects):
+                digest.update(f"{array.dtype} {array.shape}".encode())
+                digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 def weight_maps(

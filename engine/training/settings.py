@@ -11,7 +11,7 @@ Optimizer = Literal["sgd", "adam"]
 LossName = Literal["cross_entropy", "hybrid"]
 Schedule = Literal["constant", "cosine"]
 
-_MAY_CHANGE = ("steps", "rate", "minutes", "patience", "threads")
+_MAY_CHANGE = ("steps", "rate", "minutes", "patience", "threads", "device")
 """What may differ when an interrupted training continues."""
 
 _SEEDS = 1 << 32

@@ -164,6 +164,8 @@ def test_pixels_that_were_not_computed_count_nowhere(tmp_path: Path) -> None:
     assert found.pixel_error == 0
     assert found.objects is not None
     assert found.objects[1].dice == 1
+    level = score_mask(tmp_path / "ours.zarr" / "0", tmp_path / "truth.tif")
+    assert (level.class_names, level.left_out) == (found.class_names, found.left_out)
 
 
 def test_the_nodata_value_of_a_mask_counts_nowhere(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_constants_of_the_set_are_mean_and_deviation_of_all_pixels() -> None:
     assert deviation == pytest.approx(values.std(), rel=1e-6)
     every = [
         (image.pixels[..., 0] - image.offset[0]) * image.scale[0]
-        for image in labelled(raw, "binary")
+        for image in labelled(raw, "binary", metadata_of(raw, "dataset"))
     ]
     joined = np.concatenate(every, axis=1)
     assert joined.mean() == pytest.approx(0, abs=1e-5)
@@ -149,15 +149,17 @@ def test_constants_of_the_set_are_mean_and_deviation_of_all_pixels() -> None:
 
 def test_other_modes_are_the_engines() -> None:
     raw = raw_of([0, 51], [255, 102, 0])
-    unit = labelled(raw, "binary", "unit")
+    unit = labelled(raw, "binary", {"normalize": "unit"})
     assert [image.scale for image in unit] == [(1 / 255,)] * 2
-    own = labelled(raw, "binary", "zscore")
+    own = labelled(raw, "binary", {"normalize": "zscore"})
     assert [image.offset for image in own] == [(25.5,), (119,)]
     assert metadata_of(raw, "zscore") == {"normalize": "zscore"}
 
 
 def test_what_is_measured_on_is_not_learnt_from() -> None:
-    images = labelled(raw_of(*[[number, 0] for number in range(1, 11)]), "binary", "unit")
+    images = labelled(
+        raw_of(*[[number, 0] for number in range(1, 11)]), "binary", {"normalize": "unit"}
+    )
     learn, measure = held_out(images, 0.2, seed=0)
     assert (len(learn), len(measure)) == (8, 2)
     assert {image.name for image in learn + measure} == {image.name for image in images}

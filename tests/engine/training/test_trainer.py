@@ -270,16 +270,37 @@ def test_figures_are_told_at_the_step_they_belong_to(tmp_path: Path) -> None:
 
 def test_other_images_are_not_continued_with(tmp_path: Path) -> None:
     train(SUBJECT, IMAGES, VALIDATION, replace(SETTINGS, steps=3), tmp_path / "a.pt")
-    with pytest.raises(SettingError, match="made with data="):
+    with pytest.raises(SettingError, match="made from other images or labels"):
         train(SUBJECT, IMAGES[:1], VALIDATION, SETTINGS, tmp_path / "a.pt")
+
+
+def test_other_pixels_under_the_same_labels_are_not_continued_with(tmp_path: Path) -> None:
+    train(SUBJECT, IMAGES, VALIDATION, replace(SETTINGS, steps=3), tmp_path / "a.pt")
+    brighter = replace(IMAGES[0], pixels=IMAGES[0].pixels + np.uint8(1))
+    with pytest.raises(SettingError, match="made from other images or labels"):
+        train(SUBJECT, [brighter, IMAGES[1]], VALIDATION, SETTINGS, tmp_path / "a.pt")
+
+
+def test_of_weights_with_the_same_dice_those_with_the_smaller_loss_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = iter([0.9, 0.5, 0.7, 0.8])
+    monkeypatch.setattr(trainer, "validate", lambda *_: Score(next(losses), 0.0, 0.0, 0.1))
+    trained = train(SUBJECT, IMAGES, VALIDATION, SETTINGS, tmp_path / "a.pt")
+    assert trained.best_step == 2 * SETTINGS.validate_every
+
+
+def test_patience_without_images_to_measure_on_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="patience needs images to measure on"):
+        train(SUBJECT, IMAGES, [], replace(SETTINGS, patience=2), tmp_path / "a.pt")
 
 
 def test_an_image_smaller_than_a_tile_is_learnt_from(tmp_path: Path) -> None:
     small = discs(3)
     truth = truth_of(small.truth.classes[:20, :30], "binary")
     small = replace(small, pixels=small.pixels[:20, :30], truth=truth)
-    trained = train(SUBJECT, [small], [small], replace(SETTINGS, steps=3), tmp_path / "a.pt")
-    assert trained.rows[-1].pixel_error <= 1
+    trained = train(SUBJECT, [small], [small], replace(SETTINGS, steps=30), tmp_path / "a.pt")
+    assert trained.rows[-1].loss < trained.rows[0].loss
     assert trained.tile.output_px > 30
 
 
