@@ -85,8 +85,8 @@ def measured() -> str:
         f"| The same, {len(trained['test_seeds'])} parts of other unseen slides, "
         f"{trained['rows'][0]['nuclei']} nuclei | Dice {spread(trained['summary']['dice'])}, "
         f"F1 of nuclei {spread(trained['summary']['instance_f1'])} | `training_demo.py` |",
-        f"| U-Net of {isbi['width']} channels on the U-Net paper's task, unseen slices | pixel error "
-        f"{spread(isbi['summary']['unet']['pixel_error'], 4)}, IoU of membranes "
+        f"| U-Net of {isbi['width']} channels on the U-Net paper's task, unseen slices "
+        f"| pixel error {spread(isbi['summary']['unet']['pixel_error'], 4)}, IoU of membranes "
         f"{spread(isbi['summary']['unet']['iou_membrane'])} | `training_isbi.py` |",
     ]
     return "\n".join(rows)
