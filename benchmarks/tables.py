@@ -130,11 +130,12 @@ def difference(compared: dict[str, Any], digits: int = 3) -> str:
 
 def trained_with(rows: list[dict[str, Any]], width: int) -> str:
     """Return what a figure of trained networks must be read with: steps, width, time."""
-    seconds = [row["seconds"] for row in rows]
+    minutes = sorted({round(row["seconds"] / 60) for row in rows})
+    taken = " to ".join(str(each) for each in sorted({minutes[0], minutes[-1]}))
+    seeds = ", ".join(str(seed) for seed in sorted({row["seed"] for row in rows}))
     return (
-        f"{rows[0]['steps']} steps of one tile, width {width}, "
-        f"{min(seconds) / 60:.0f} to {max(seconds) / 60:.0f} minutes each on one of two cores; "
-        f"seeds {', '.join(str(seed) for seed in sorted({row['seed'] for row in rows}))}."
+        f"{rows[0]['steps']} steps of one tile, width {width}, {taken} minutes for each training "
+        f"on one of two cores that did other work as well; seed {seeds}."
     )
 
 
@@ -257,8 +258,9 @@ def training_pruned() -> str:
         )
     rows += [
         "",
-        f"The UNet++ of the table above, of {figures['width']} channels; {figures['threads']} "
-        f"threads of an {machine['cpu']}, ONNX Runtime, one tile of {figures['timed_px']} px.",
+        f"The UNet++ of the table above, of {figures['width']} channels; threads: "
+        f"{figures['threads']}, of an {machine['cpu']}, ONNX Runtime, one tile of "
+        f"{figures['timed_px']} px.",
     ]
     return "\n".join(rows)
 
