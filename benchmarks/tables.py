@@ -196,8 +196,10 @@ def training_ablation() -> str:
 _NETWORKS = {
     "unet": "U-Net, zero-padded",
     "wide_unet": "wide U-Net",
-    "unetp": "UNet+",
+    "unetp": "UNet+, mean of its heads",
     "unetpp": "UNet++, mean of its heads",
+    "unetp_last_head": "the same UNet+, its last head alone",
+    "unetpp_last_head": "the same UNet++, its last head alone",
 }
 
 
@@ -227,7 +229,7 @@ def training_isbi() -> str:
         "Membranes in electron microscopy (ISBI 2012, 512 x 512 px a slice): slices "
         + ", ".join(f"{first} to {last} for {use}" for use, (first, last) in slices.items())
         + ", which nothing else looked at. "
-        + trained_with(figures["rows"], figures["width"])
+        + trained_with([row for row in figures["rows"] if "steps" in row], figures["width"])
         + " `benchmarks/training_isbi.py`.",
     ]
     return "\n".join(rows)

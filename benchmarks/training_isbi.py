@@ -54,6 +54,9 @@ SETTINGS = TrainingSettings(
 WIDER = 35 / 32
 """Channels of the wide U-Net to those of the others, in the UNet++ papers."""
 
+NESTED = ("unetp", "unetpp")
+"""Those whose heads can be had alone, by pruning."""
+
 COMPARED = ("iou_membrane", "iou_cell", "pixel_error")
 TIMED_PX = 512
 
@@ -97,8 +100,8 @@ def measured(model: Path) -> dict[str, Any]:
     }
 
 
-def pruned(folder: Path, name: str, seed: int, threads: int) -> list[dict[str, Any]]:
-    """Return size, time and figures of L1 to L4 of one trained UNet++."""
+def pruned(folder: Path, name: str, threads: int) -> list[dict[str, Any]]:
+    """Return size, time and figures of L1 to L4 of one trained nested network."""
     checkpoint = load_checkpoint(folder / f"{name}.pt")
     network = checkpoint.build()
     assert isinstance(network, NestedUNet)
@@ -110,7 +113,7 @@ def pruned(folder: Path, name: str, seed: int, threads: int) -> list[dict[str, A
     rows = []
     for (level, path), seconds in zip(paths.items(), times, strict=True):
         size = sum(part.numel() for part in parts[level].parameters())
-        row = {"level": level, "seed": seed, "parameters": size, "seconds_per_megapixel": seconds}
+        row = {"level": level, "parameters": size, "seconds_per_megapixel": seconds}
         rows.append({**row, **measured(path)})
         print(name, rows[-1], flush=True)
     return rows
@@ -133,7 +136,8 @@ def main() -> None:
     validation = [labelled(number) for number in VALIDATION]
     stated = Metadata(classes=CLASSES, mean=(0.5,), std=(0.5,))
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in asked.networks}
-    missing, cut = [], []
+    missing = []
+    cut: dict[str, list[dict[str, Any]]] = {kind: [] for kind in NESTED}
     for seed in asked.seeds:
         for kind in asked.networks:
             registered, more = networks(asked.width)[kind]
@@ -144,49 +148,51 @@ def main() -> None:
             if not found:
                 missing.append(name)
                 continue
-            rows[kind].append({"network": kind, "seed": seed, **found})
-            if kind == "unetpp":
-                cut += pruned(folder, name, seed, asked.threads)
+            rows[kind].append({"seed": seed, **found})
+            if kind in NESTED:
+                parts = pruned(folder, name, asked.threads)
+                cut[kind] += [{"seed": seed, **part} for part in parts]
     _save(asked, rows, cut)
     if missing:
         unfinished(missing)
 
 
 def _save(
-    asked: Namespace, rows: dict[str, list[dict[str, Any]]], cut: list[dict[str, Any]]
+    asked: Namespace,
+    rows: dict[str, list[dict[str, Any]]],
+    cut: dict[str, list[dict[str, Any]]],
 ) -> None:
+    for kind in NESTED:
+        rows[f"{kind}_last_head"] = [part for part in cut[kind] if part["level"] == "L4"]
     done = {name: found for name, found in rows.items() if found}
     figures: dict[str, Any] = {
         "width": asked.width,
         "slices": {"training": [0, 19], "validation": [20, 23], "test": [24, 29]},
         "rows": [
-            {key: row[key] for key in row if key != "recipe"} for name in done for row in done[name]
+            {"network": name, **{key: row[key] for key in row if key != "recipe"}}
+            for name in done
+            for row in done[name]
         ],
         "summary": {name: {key: summary(done[name], key) for key in COMPARED} for name in done},
     }
-    for found in done.values():
-        figures["recipe"] = found[0]["recipe"]
     if "unet" in done:
+        figures["recipe"] = done["unet"][0]["recipe"]
         figures["minus_unet"] = {
             name: [paired(done[name], done["unet"], key) for key in COMPARED]
             for name in done
             if name != "unet"
         }
     print(save("training_isbi", figures))
-    if cut:
-        levels = sorted({row["level"] for row in cut})
+    if cut["unetpp"]:
+        levels = sorted({row["level"] for row in cut["unetpp"]})
         keys = ("seconds_per_megapixel", "dice_membrane", "dice_cell", *COMPARED)
-        by_level = {
-            level: {
-                "parameters": next(row["parameters"] for row in cut if row["level"] == level),
-                **{
-                    key: summary([row for row in cut if row["level"] == level], key) for key in keys
-                },
-            }
-            for level in levels
-        }
+        by_level = {}
+        for level in levels:
+            parts = [row for row in cut["unetpp"] if row["level"] == level]
+            figures_of = {key: summary(parts, key) for key in keys}
+            by_level[level] = {"parameters": parts[0]["parameters"], **figures_of}
         how = {"width": asked.width, "threads": asked.threads, "timed_px": TIMED_PX}
-        print(save("training_pruned", {**how, "rows": cut, "summary": by_level}))
+        print(save("training_pruned", {**how, "rows": cut["unetpp"], "summary": by_level}))
 
 
 if __name__ == "__main__":

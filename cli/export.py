@@ -85,7 +85,7 @@ def export(
     if normalize is not None:
         stated = {key: stated[key] for key in stated if key not in ("mean", "std", "percentiles")}
         stated["normalize"] = normalize
-    _write(module, out, tile, stated)
+    write_onnx(module, out, tile, stated)
     if doubt:
         terminal.warning(doubt)
     for line in columns(_facts(module, out)):
@@ -115,9 +115,20 @@ def _trained(path: str, changed: bool) -> "tuple[SegmentationNetwork, Metadata]"
     return checkpoint.build(), checkpoint.metadata
 
 
-def _write(
+def write_onnx(
     module: "SegmentationNetwork", out: Path, size: tuple[int, int] | None, stated: dict[str, Any]
 ) -> None:
+    """Write a network; a file of that name stays whole until the new one is complete.
+
+    Args:
+        module: The network.
+        out: The file.
+        size: The only height and width it will take; free where ``None``.
+        stated: What the file says of itself, as keys of ``Metadata``.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
     partial = out.with_name(f"{out.name}.partial")
     try:
         export_onnx(module, partial, in_channels=module.in_channels, size=size, **stated)

@@ -12,7 +12,7 @@ from typing import Any
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # `timeout`, a terminal and `make` may each pass on the same wish.
 _SAME_WISH_SECONDS = 1.0
-_STOPPING = b"\nstopping once the blocks in flight are finished; once more stops at once\n"
+_STOPPING = b"\nstopping when the work in hand is done; once more stops at once\n"
 
 
 class Interrupted(KeyboardInterrupt):

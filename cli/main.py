@@ -86,7 +86,7 @@ def launch(
             return code
     except Interrupted as interruption:
         word = "interrupted" if interruption.exit_code == 130 else "terminated"
-        terminal.say(word, _what_remains(what, bool(given.get("overwrite"))))
+        terminal.say(word, _what_remains(what, given))
         return interruption.exit_code
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -99,9 +99,11 @@ def launch(
         return failure.exit_code
 
 
-def _what_remains(what: Callable[..., Any] | None, overwrite: bool) -> str:
+def _what_remains(what: Callable[..., Any] | None, given: dict[str, Any]) -> str:
     if what not in (segment, demo, train):
         return "nothing was written"
-    without = " without --overwrite" if overwrite else ""
+    if what is train and not given["out"].with_suffix(".pt").exists():
+        return "no checkpoint was written yet; the same command begins anew"
+    without = " without --overwrite" if given.get("overwrite") else ""
     kept = "the last checkpoint is" if what is train else "finished blocks are"
     return f"{kept} kept; the same command{without} continues"

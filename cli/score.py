@@ -78,7 +78,7 @@ def _table(scores: Scores) -> Table:
     table.add_column("class")
     for measure in _MEASURES:
         table.add_column(measure, justify="right")
-    for label in range(1, len(scores.class_names)):
+    for label in scores.labels:
         counts = scores.of(label)
         values = [_shown(measure(counts)) for measure in _MEASURES.values()]
         table.add_row(scores.class_names[label], *values)
@@ -88,7 +88,7 @@ def _table(scores: Scores) -> Table:
 def _figures(scores: Scores) -> dict[str, Any]:
     """Return all figures; those that are not defined are null."""
     classes = []
-    for label in range(1, len(scores.class_names)):
+    for label in scores.labels:
         counts = scores.of(label)
         entry: dict[str, Any] = {"label": label, "name": scores.class_names[label]}
         for name, measure in _MEASURES.items():

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
 
@@ -14,12 +14,14 @@ from ..engine.training.reading import OF_THE_SET
 from ..engine.training.settings import LossName, Optimizer, Schedule, TrainingSettings
 from ..engine.training.weight_map import WeightMap
 from ..tiler.errors import OutputError, SettingError
+from .export import write_onnx
 from .options import MACHINE
 from .summary import columns
 from .terminal import Terminal
 from .training_progress import TrainingReport
 
 if TYPE_CHECKING:
+    from ..engine.training.pairs import Pair
     from ..engine.training.trainer import Trained
 
 DATA = Group("Data", sort_key=2)
@@ -59,6 +61,7 @@ def train(
     shift: Annotated[int, Parameter(group=VARIATION, metavar="PX")] = 32,
     contrast: Annotated[float, Parameter(group=VARIATION, metavar="X")] = 0.15,
     brightness: Annotated[float, Parameter(group=VARIATION, metavar="X")] = 0.15,
+    colour: Annotated[float, Parameter(group=VARIATION, metavar="X")] = 0.05,
     no_flip: Annotated[bool, Parameter(group=VARIATION)] = False,
     minutes: Annotated[float | None, Parameter(group=MACHINE, metavar="X")] = None,
     threads: Annotated[int | None, Parameter(group=MACHINE, metavar="N")] = None,
@@ -104,6 +107,7 @@ def train(
         shift: How far a tile may reach beyond its image [default: 32].
         contrast: How much the contrast varies [default: 0.15].
         brightness: How much the brightness varies [default: 0.15].
+        colour: How much contrast and brightness of each channel vary besides [default: 0.05].
         no_flip: Leave tiles unmirrored.
         minutes: Stop at the first checkpoint after so long; the same command continues.
         threads: CPU threads.
@@ -112,7 +116,6 @@ def train(
     """
     require_extras()
     from ..engine.backends.device import resolve_device
-    from ..engine.networks.export import export_onnx
     from ..engine.networks.registry import options_of
     from ..engine.training.history import write_csv, write_curves
     from ..engine.training.images import class_counts
@@ -137,6 +140,7 @@ def train(
             elastic_px=elastic,
             contrast=contrast,
             brightness=brightness,
+            colour=colour,
         ),
         validate_every=validate_every,
         patience=patience,
@@ -147,33 +151,33 @@ def train(
     )
     _check_normalize(normalize)
     more = options_of(network, option)
+    _check_options(more)
     if width is not None:
         more["width"] = width
-    checkpoint = _prepare(out, overwrite)
+    _check_out(out, overwrite)
     pairs, how = pairs_of(images, labels)
+    _check_apart(out, pairs)
     terminal.note(f"{len(pairs)} images, {how}")
     raw = read_pairs(pairs)
     kind = label_kind or kind_of(raw.labels)
-    every = labelled(raw, kind, normalize)
+    constants = metadata_of(raw, normalize)
+    every = labelled(raw, kind, constants)
+    raw.labels.clear()  # kept as classes and objects
     names = _names(classes, max(int(image.truth.classes.max()) for image in every))
     class_counts(every, names)
     learn, measure = held_out(every, validation, seed)
     if not measure:
         terminal.note("no image is left to measure on: the last weights are exported")
-    constants = metadata_of(raw, normalize)
     options = {"in_channels": raw.pixels[0].shape[2], "classes": len(names), **more}
     subject = Subject(network, options, names, Metadata(classes=names, **constants))
+    checkpoint = out.with_suffix(".pt")
+    if overwrite:  # only now that the new training can begin
+        checkpoint.unlink(missing_ok=True)
     with TrainingReport(terminal, network) as report:
         trained = run(subject, learn, measure, settings, checkpoint, report)
     write_csv(out.with_suffix(".csv"), trained.rows)
     write_curves(out.with_suffix(".png"), trained.rows)
-    export_onnx(
-        trained.network,
-        out,
-        in_channels=options["in_channels"],
-        classes=names,
-        **constants,
-    )
+    write_onnx(trained.network, out, None, {"classes": names, **constants})
     for line in _lines(out, trained, steps):
         terminal.print(line)
     return 0
@@ -185,18 +189,36 @@ def _check_normalize(normalize: str) -> None:
         raise SettingError(f"normalize={normalize} is none of {', '.join(known)}")
 
 
-def _prepare(out: Path, overwrite: bool) -> Path:
-    """Return where the checkpoint goes."""
+def _check_options(more: dict[str, Any]) -> None:
+    for name, source in (("in_channels", "images"), ("classes", "labels")):
+        if name in more:
+            raise SettingError(f"option {name} is what the {source} say; leave it out")
+
+
+def _written(out: Path) -> list[Path]:
+    """Return the files of a training: the network, its checkpoint and the curves."""
+    return [out, *(out.with_suffix(ending) for ending in (".pt", ".csv", ".png"))]
+
+
+def _check_out(out: Path, overwrite: bool) -> None:
     if out.suffix != ".onnx":
         raise SettingError(f"out={out} must end in .onnx")
     if not out.parent.is_dir():
         raise OutputError(f"{out.parent} does not exist; create it or choose another place")
-    checkpoint = out.with_suffix(".pt")
-    if overwrite:
-        checkpoint.unlink(missing_ok=True)
-    elif out.exists() and not checkpoint.exists():
-        raise OutputError(f"{out} exists; choose another place with out, or use overwrite")
-    return checkpoint
+    continued = overwrite or out.with_suffix(".pt").exists()
+    for path in _written(out):
+        if path.is_dir():
+            raise OutputError(f"{path} is a folder; choose another place with out")
+        if path.exists() and not continued:
+            raise OutputError(f"{path} exists; choose another place with out, or use overwrite")
+
+
+def _check_apart(out: Path, pairs: "Sequence[Pair]") -> None:
+    """Refuse to write over what is learnt from."""
+    learnt_from = {path.resolve() for pair in pairs for path in pair}
+    for path in _written(out):
+        if path.resolve() in learnt_from:
+            raise OutputError(f"{path} is learnt from; choose another place with out")
 
 
 def _names(given: str | None, last: int) -> tuple[str, ...]:
@@ -204,6 +226,8 @@ def _names(given: str | None, last: int) -> tuple[str, ...]:
         names = tuple(name.strip() for name in given.split(","))
         if len(names) < 2:
             raise SettingError("classes are two or more names, the background first")
+        if "" in names or len(set(names)) < len(names):
+            raise SettingError(f"each class needs a name of its own; got {given}")
         return names
     if last <= 1:
         return "background", "object"

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import product
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from ..tiler.errors import ImageError, MissingExtraError, SettingError
 from .matching import Matching
 from .measures import Counts, confusion_of, counts_of, pixel_error
 from .sources import Source, open_source
+from .sources.zarr_files import is_zarr
 from .stitcher.store import OURS
 
 TruthKind = Literal["auto", "binary", "class", "instance"]
@@ -30,6 +32,8 @@ class Scores:
 
     class_names: tuple[str, ...]
     """Name of each class, the background first."""
+    labels: tuple[int, ...]
+    """Classes but the background that the mask names, or that occur in mask or truth."""
     confusion: NDArray[np.int64]
     """Pixels ``(found, true)``."""
     left_out: int
@@ -80,6 +84,9 @@ def score_mask(
     with closing(open_source(mask)) as found, closing(open_source(truth)) as true:
         _check(found, true, mask, truth)
         names, not_computed = _said_of(mask)
+        stated = found.facts.nodata
+        if not_computed is None and stated and isfinite(stated):  # 0 is the background
+            not_computed = int(stated)
         if kind == "auto":
             kind = _kind_of(found, true, truth, names)
         binary = kind in ("binary", "instance")
@@ -103,11 +110,13 @@ def score_mask(
             confusion += confusion_of(one, classes, _LABELS)
             if matching is not None:
                 matching.add(box, one, other if kind == "instance" else classes)
-    used = int(np.flatnonzero(confusion.sum(0) + confusion.sum(1)).max(initial=0)) + 1
-    used = max(used, 2, 0 if binary else len(names))
+    occurring = np.flatnonzero(confusion.sum(0) + confusion.sum(1)).tolist()
+    named = 2 if binary else max(2, len(names))
+    labels = tuple(sorted({*range(1, named), *occurring} - {0}))
+    used = labels[-1] + 1
     names = (*names, *(f"class {number}" for number in range(len(names), used)))[:used]
     counts = None if matching is None else matching.counts()
-    return Scores(names, confusion[:used, :used], left_out, counts)
+    return Scores(names, labels, confusion[:used, :used], left_out, counts)
 
 
 def _require_scipy() -> None:
@@ -139,10 +148,11 @@ def _check(found: Source, true: Source, mask: str | Path, truth: str | Path) -> 
 
 
 def _said_of(mask: str | Path) -> tuple[tuple[str, ...], int | None]:
-    """Return the class names and the label "not computed" of a mask of ours."""
+    """Return the class names and the label "not computed" of a mask of ours, or of its level 0."""
     attributes: Any = {}
-    if Path(mask).is_dir():
-        attributes = zarr.open(mask, mode="r").attrs.get(OURS, {})
+    for place in (Path(mask), Path(mask).parent):
+        if not attributes and is_zarr(place):
+            attributes = zarr.open(place, mode="r").attrs.get(OURS, {})
     if not isinstance(attributes, dict):
         attributes = {}
     return tuple(attributes.get("classes", ("background",))), attributes.get("not_computed")

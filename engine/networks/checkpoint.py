@@ -29,7 +29,7 @@ class Checkpoint:
     metadata: Metadata = field(default_factory=Metadata)
     """What an exported file says of itself: class names, normalisation."""
     training: Mapping[str, Any] = field(default_factory=dict)
-    """What an interrupted training continues from: optimiser, step, random states."""
+    """What an interrupted training continues from: optimiser, step, figures so far."""
 
     def build(self) -> "SegmentationNetwork":
         """Return the network with its weights, in evaluation mode.

@@ -1,7 +1,7 @@
 """Random variation of the training tiles: place, direction, shape and grey values."""
 
 from dataclasses import dataclass, fields
-from math import pi
+from math import inf, pi
 from typing import Literal, get_args
 
 import numpy as np
@@ -39,7 +39,7 @@ class Augmentation:
             )
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, int | float) and value < 0:
+            if isinstance(value, int | float) and not 0 <= value < inf:
                 raise SettingError(f"{field.name}={value} is not possible; use 0 or more")
 
     @classmethod

@@ -1,5 +1,6 @@
 """Images in memory with what they show and the weights of their pixels."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,12 +69,15 @@ def around(places: NDArray[np.float64], margin_px: int) -> Box:
     return Box(*sides)
 
 
-def class_counts(images: Sequence[Labelled], names: Sequence[str]) -> tuple[int, ...]:
+def class_counts(
+    images: Sequence[Labelled], names: Sequence[str], validation: Sequence[Labelled] = ()
+) -> tuple[int, ...]:
     """Return the pixels of each class in all images.
 
     Args:
         images: The training images.
         names: Name of each class, the background first.
+        validation: Images that may show a missing class, but are not learnt from.
 
     Raises:
         SettingError: A class has none, or there are more classes than names.
@@ -88,12 +92,30 @@ def class_counts(images: Sequence[Labelled], names: Sequence[str]) -> tuple[int,
             f"({', '.join(names)}); name each class"
         )
     for number, name in enumerate(names):
-        if counts[number] == 0:
+        if counts[number] > 0:
+            continue
+        if any((image.truth.classes == number).any() for image in validation):
             raise SettingError(
-                f"class {number} ({name}) is missing in all {len(images)} label images; "
-                "number the classes without holes, or add an image that shows it"
+                f"class {number} ({name}) is shown only by images that are measured on, not learnt "
+                "from; give another seed, a smaller validation share or more images that show it"
             )
+        raise SettingError(
+            f"class {number} ({name}) is missing in all {len(images)} label images; "
+            "number the classes without holes, or add an image that shows it"
+        )
     return tuple(int(count) for count in counts[: len(names)])
+
+
+def digest_of(*sets: Sequence[Labelled]) -> str:
+    """Return a hash of all pixels and of what they show, in their order."""
+    digest = hashlib.sha256()
+    for images in sets:
+        digest.update(f"{len(images)} images".encode())
+        for image in images:
+            for array in (image.pixels, image.truth.classes, image.truth.objects):
+                digest.update(f"{array.dtype} {array.shape}".encode())
+                digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 def weight_maps(

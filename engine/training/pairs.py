@@ -32,9 +32,11 @@ def pairs_of(images: str, labels: str) -> tuple[list[Pair], str]:
         ImageError: There are none, or they do not pair off.
     """
     found, true = files_of(images, "images"), files_of(labels, "labels")
-    names, of_labels = {_name(path): path for path in found}, {_name(path): path for path in true}
-    unique = len(names) == len(found) and len(of_labels) == len(true)
-    if unique and names.keys() & of_labels.keys():
+    for name_of in (_stem, _first_part):
+        names, of_labels = ({name_of(path): path for path in paths} for paths in (found, true))
+        unique = len(names) == len(found) and len(of_labels) == len(true)
+        if not unique or not names.keys() & of_labels.keys():
+            continue
         lonely = sorted(names.keys() ^ of_labels.keys(), key=_natural)
         if lonely:
             has = "labels" if lonely[0] in names else "image"
@@ -84,7 +86,12 @@ def _is_image(path: Path) -> bool:
     return path.is_file() or is_zarr(path)
 
 
-def _name(path: Path) -> str:
+def _stem(path: Path) -> str:
+    return path.stem.removesuffix(".ome")
+
+
+def _first_part(path: Path) -> str:
+    """Return ``cell`` of ``cell.labels.png``."""
     return path.name.split(".")[0]
 
 

@@ -1,7 +1,8 @@
 """Images and label images from files, ready to be learnt from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,8 +20,14 @@ from .images import Labelled
 from .objects import LabelKind, truth_of
 from .pairs import Pair
 
-_LABEL_BYTES_PER_PIXEL = 4 + 1 + 4
+_KEPT_BYTES_PER_PIXEL = 4 + 1 + 4
 """Weights, classes and objects."""
+
+_WORK_BYTES_PER_PIXEL = 24
+"""While the objects of one image are numbered."""
+
+_ROWS = 256
+"""Taken at once where numbers of double precision are added up."""
 
 OF_THE_SET = "dataset"
 """Normalisation by mean and standard deviation of all training images together."""
@@ -47,14 +54,18 @@ def read_pairs(pairs: Sequence[Pair]) -> Raw:
             channels than the others, or all together are larger than the free memory.
     """
     raw = Raw([], [], [])
+    still_to_come = 0
     for pair in pairs:
         with closing(open_source(pair.image)) as image, closing(open_source(pair.labels)) as labels:
-            _check_memory(image, str(pair.image))
             _check_labels(image, labels, pair)
+            still_to_come += prod(image.facts.levels[0].shape) * _KEPT_BYTES_PER_PIXEL
+            _check_memory(image, labels, still_to_come, pair)
             facts = image.facts
             channels = tuple(each for each in range(facts.channels) if each != facts.alpha)
+            pixels = _whole(image, channels)
+            _check_numbers(pixels, pair.image)
             raw.names.append(str(pair.image))
-            raw.pixels.append(_whole(image, channels))
+            raw.pixels.append(pixels)
             raw.labels.append(_whole(labels, (0,))[..., 0])
     counts = [pixels.shape[2] for pixels in raw.pixels]
     for name, count in zip(raw.names, counts, strict=True):
@@ -79,17 +90,31 @@ def _check_labels(image: Source, labels: Source, pair: Pair) -> None:
             f"labels have one channel; {pair.labels} has {facts.channels}; "
             "save the label numbers as a grey image"
         )
+    if np.dtype(facts.dtype).kind not in "iub":
+        raise ImageError(
+            f"labels are whole numbers; {pair.labels} holds {facts.dtype}; "
+            "save the label numbers as integers"
+        )
 
 
-def _check_memory(image: Source, name: str) -> None:
-    facts = image.facts
-    height, width = facts.levels[0].shape
-    per_pixel = facts.channels * np.dtype(facts.dtype).itemsize + _LABEL_BYTES_PER_PIXEL
-    needed, free = height * width * per_pixel, available_bytes()
+def _check_numbers(pixels: NDArray[Any], path: Path) -> None:
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        raise ImageError(
+            f"images to learn from have a number in every pixel; {path} has NaN or infinity; "
+            "fill these pixels or leave the image out"
+        )
+
+
+def _check_memory(image: Source, labels: Source, still_to_come: int, pair: Pair) -> None:
+    per_pixel = _WORK_BYTES_PER_PIXEL
+    for facts in (image.facts, labels.facts):
+        per_pixel += facts.channels * np.dtype(facts.dtype).itemsize
+    needed = prod(image.facts.levels[0].shape) * per_pixel + still_to_come
+    free = available_bytes()
     if needed > free:
         raise ImageError(
-            f"training keeps its images in memory; {name} needs {human(needed)} and {human(free)} "
-            "are free; cut it into pieces or give fewer"
+            f"training keeps its images in memory; those up to {pair.image} need {human(needed)} "
+            f"more and {human(free)} are free; cut them into pieces or give fewer"
         )
 
 
@@ -99,42 +124,40 @@ def _whole(source: Source, channels: tuple[int, ...]) -> NDArray[Any]:
 
 
 def kind_of(labels: Sequence[NDArray[Any]]) -> LabelKind:
-    """Return ``binary`` where each image has 0 and at most one other value.
+    """Return ``binary`` where no more than one value beside 0 occurs in all images together.
 
     Raises:
         SettingError: There are more: they may be classes or objects.
     """
-    most, largest = 0, 0
+    values: set[int] = set()
     for each in labels:
-        values = np.unique(each)
-        most, largest = max(most, int((values != 0).sum())), max(largest, int(values[-1]))
-    if most > 1:
+        values.update(np.unique(each).tolist())
+    if len(values - {0}) > 1:
         raise SettingError(
-            f"labels have values up to {largest}, which may be classes or objects; "
-            "use label_kind=class or label_kind=instance"
+            f"labels have values up to {max(values)}, which may be classes or objects; "
+            "use label_kind=class or label_kind=instance, or label_kind=binary for anything but 0"
         )
     return "binary"
 
 
-def labelled(raw: Raw, kind: LabelKind, normalize: str = OF_THE_SET) -> list[Labelled]:
+def labelled(raw: Raw, kind: LabelKind, normalization: Mapping[str, Any]) -> list[Labelled]:
     """Return the images with what they show, and with the constants that normalise them.
 
     Args:
         raw: What the files hold.
         kind: What the numbers of the labels are.
-        normalize: One of the engine's modes, or ``dataset``.
+        normalization: What ``metadata_of`` says.
 
     Raises:
         SettingError: The labels cannot be of that kind, or there is no such mode.
     """
+    settings = Settings(**normalization)
     found = []
-    given = set_constants(raw) if normalize == OF_THE_SET else None
     for name, pixels, labels in zip(*raw, strict=True):
         try:
             truth = truth_of(labels, kind)
         except SettingError as error:
             raise SettingError(f"labels of {name}: {error}") from error
-        settings = Settings(normalize=normalize) if given is None else Settings(**_given(given))  # type: ignore[arg-type]
         channels = tuple(range(pixels.shape[2]))
         with closing(open_source(pixels, axes="YXC")) as source:
             constants = resolve_normalization(settings, _UNTRAINED, source, 0, channels)
@@ -142,20 +165,15 @@ def labelled(raw: Raw, kind: LabelKind, normalize: str = OF_THE_SET) -> list[Lab
     return found
 
 
-def _given(constants: tuple[tuple[float, ...], tuple[float, ...]]) -> dict[str, Any]:
-    return {"mean": constants[0], "std": constants[1]}
-
-
 def set_constants(raw: Raw) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation per channel of all images, in units of ``[0, 1]``."""
     count, total, squares = 0, np.zeros(1), np.zeros(1)
     for pixels in raw.pixels:
-        values = pixels.reshape(-1, pixels.shape[2]).astype(np.float64) / full_scale(
-            pixels.dtype.name
-        )
-        count += len(values)
-        total = total + values.sum(0)
-        squares = squares + (values**2).sum(0)
+        for first in range(0, len(pixels), _ROWS):
+            rows = pixels[first : first + _ROWS].astype(np.float64) / full_scale(pixels.dtype.name)
+            count += rows.shape[0] * rows.shape[1]
+            total = total + rows.sum((0, 1))
+            squares = squares + (rows**2).sum((0, 1))
     mean = total / count
     deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
     # To seven digits, so that the file says in full what was used.
@@ -164,10 +182,16 @@ def set_constants(raw: Raw) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def metadata_of(raw: Raw, normalize: str) -> dict[str, Any]:
-    """Return what the trained file says of its normalisation, as keys of ``Metadata``."""
-    if normalize == OF_THE_SET:
-        return _given(set_constants(raw))
-    return {"normalize": normalize}
+    """Return what the trained file says of its normalisation, as keys of ``Metadata``.
+
+    Args:
+        raw: What the files hold.
+        normalize: One of the engine's modes, or ``dataset``.
+    """
+    if normalize != OF_THE_SET:
+        return {"normalize": normalize}
+    mean, deviation = set_constants(raw)
+    return {"mean": mean, "std": deviation}
 
 
 def held_out(

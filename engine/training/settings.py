@@ -11,8 +11,11 @@ Optimizer = Literal["sgd", "adam"]
 LossName = Literal["cross_entropy", "hybrid"]
 Schedule = Literal["constant", "cosine"]
 
-_MAY_CHANGE = ("steps", "rate", "minutes", "patience", "threads")
+_MAY_CHANGE = ("steps", "rate", "minutes", "patience", "threads", "device")
 """What may differ when an interrupted training continues."""
+
+_SEEDS = 1 << 32
+"""Seed and step together must fit into 64 bits."""
 
 USUAL_RATES = {"sgd": 1e-3, "adam": 1e-3}
 
@@ -78,9 +81,11 @@ class TrainingSettings:
             raise SettingError(
                 f"momentum={self.momentum} is not possible; use 0 or more, and less than 1"
             )
-        if self.warm_up < 0 or self.seed < 0:
+        if self.warm_up < 0:
+            raise SettingError(f"warm_up={self.warm_up} is not possible; use 0 or more")
+        if not 0 <= self.seed < _SEEDS:
             raise SettingError(
-                f"warm_up and seed are 0 or more; got {self.warm_up} and {self.seed}"
+                f"seed={self.seed} is not possible; use a number from 0 to {_SEEDS - 1}"
             )
 
     def rate_at(self, step: int) -> float:

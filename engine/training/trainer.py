@@ -17,7 +17,7 @@ from ..networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ..networks.network import SegmentationNetwork
 from ..networks.registry import build
 from .history import Row
-from .images import Labelled, class_counts, weight_maps
+from .images import Labelled, class_counts, digest_of, weight_maps
 from .losses import LOSSES, deeply_supervised
 from .progress import Progress
 from .settings import TrainingSettings
@@ -78,19 +78,22 @@ def train(
         progress: Called after each step.
 
     Raises:
-        SettingError: A class is missing, a tile is too small, or the checkpoint has other settings.
+        SettingError: A class is missing, a tile is too small, patience has nothing to go by, or the
+            checkpoint is of other settings or images.
         NumericError: The loss became NaN or infinite; the checkpoint is the last good one.
         ModelError: The checkpoint cannot be read.
         OutputError: It cannot be written.
     """
     if not images:
         raise SettingError("training needs at least one image; got none")
-    counts = class_counts(images, subject.classes)
+    if settings.patience is not None and not validation:
+        raise SettingError("patience needs images to measure on; give more images, or leave it out")
+    counts = class_counts(images, subject.classes, validation)
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         network = build(subject.network, **subject.options)
     tile = TileShape.largest(network, settings.tile)
-    run = _Run(subject, network, tile, settings, checkpoint, {"counts": list(counts)})
+    run = _Run(subject, network, tile, settings, checkpoint, digest_of(images, validation))
     run.resume()
     if run.finished:
         return run.result()
@@ -115,7 +118,7 @@ class _Run:
         tile: TileShape,
         settings: TrainingSettings,
         checkpoint: Path,
-        data: dict[str, Any],
+        data: str,
     ) -> None:
         self.subject, self.tile, self.settings, self.path = subject, tile, settings, checkpoint
         self.device = torch.device(settings.device)
@@ -127,7 +130,7 @@ class _Run:
         self.loss = LOSSES[settings.loss]
         self.step, self.seconds = 0, 0.0
         self.rows: list[Row] = []
-        self.best: tuple[float, int] | None = None
+        self.best: Row | None = None
         self.best_state: dict[str, torch.Tensor] = {}
 
     @property
@@ -137,7 +140,8 @@ class _Run:
             return True
         if self.settings.patience is None or self.best is None:
             return False
-        return len([row for row in self.rows if row.step > self.best[1]]) >= self.settings.patience
+        since = [row for row in self.rows if row.step > self.best.step]
+        return len(since) >= self.settings.patience
 
     def resume(self) -> None:
         """Continue from the checkpoint, if there is one."""
@@ -151,12 +155,11 @@ class _Run:
             self.optimizer.load_state_dict(state["optimizer"])
             self.step, self.seconds = state["step"], state["seconds"]
             self.rows = [Row(**row) for row in state["rows"]]
-            best = state["best"]
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            self.best = next(row for row in self.rows if row.step == state["best_step"])
+        except (KeyError, TypeError, ValueError, RuntimeError, StopIteration) as error:
             raise ModelError(
                 f"checkpoint {self.path} is damaged; delete it or use overwrite"
             ) from error
-        self.best = None if best is None else (best[0], best[1])
         self.best_state = dict(found.state)
 
     def _check(self, found: Checkpoint, state: dict[str, Any]) -> None:
@@ -172,9 +175,17 @@ class _Run:
                 f"{self.subject.network} with {dict(self.subject.options)}; {mend}"
             )
         for name, value in self.fixed.items():
-            if state["fixed"].get(name) != value:
-                was = state["fixed"].get(name)
+            was = state["fixed"].get(name)
+            if was != value and name == "data":
+                raise SettingError(f"{self.path} was made from other images or labels; {mend}")
+            if was != value:
                 raise SettingError(f"{self.path} was made with {name}={was}, not {value}; {mend}")
+        # Weights that learnt from pixels normalised in one way are of no use with another.
+        was, now = map(_normalisation, (found.metadata, self.subject.metadata))
+        if was != now:
+            raise SettingError(
+                f"{self.path} was made from pixels normalised by {was}, not by {now}; {mend}"
+            )
 
     def steps(
         self,
@@ -193,15 +204,16 @@ class _Run:
                 tiles = coming.result()
                 self.step += 1
                 coming = pool.submit(sampler.batch, self.step + 1, settings.batch)
-                losses.append(self._learn(tiles))
-                progress(Progress(self.step, settings.steps, losses[-1], tuple(self.rows)))
-                if self.step % settings.validate_every and self.step < settings.steps:
-                    continue
-                score = self._score(validation)
-                self.seconds = before + time.monotonic() - begun
-                self._note(sum(losses) / len(losses), score)
-                losses = []
-                if settings.minutes and time.monotonic() - begun > 60 * settings.minutes:
+                losses.append(loss := self._learn(tiles))
+                measured = not self.step % settings.validate_every or self.step >= settings.steps
+                if measured:
+                    score = self._score(validation)
+                    self.seconds = before + time.monotonic() - begun
+                    self._note(sum(losses) / len(losses), score)
+                    losses = []
+                progress(Progress(self.step, settings.steps, loss, tuple(self.rows)))
+                spent = time.monotonic() - begun
+                if measured and settings.minutes and spent > 60 * settings.minutes:
                     break
 
     def _learn(self, tiles: Tile) -> float:
@@ -241,12 +253,11 @@ class _Run:
         """Keep the figures, the best weights, and all that a continued training needs."""
         rate = self.settings.rate_at(self.step)
         scores = score.loss, score.dice, score.iou, score.pixel_error
-        self.rows.append(Row(self.step, self.seconds, rate, loss, *scores))
-        # Without validation images the last weights are taken for the best.
-        measured = score.dice if isfinite(score.dice) else float(self.step)
+        row = Row(self.step, self.seconds, rate, loss, *scores)
+        self.rows.append(row)
         state = {name: part.cpu().clone() for name, part in self.network.state_dict().items()}
-        if self.best is None or measured > self.best[0]:
-            self.best, self.best_state = (measured, self.step), state
+        if self.best is None or _is_better(row, self.best):
+            self.best, self.best_state = row, state
         training = {
             "fixed": self.fixed,
             "last": state,
@@ -254,7 +265,7 @@ class _Run:
             "step": self.step,
             "seconds": self.seconds,
             "rows": [asdict(row) for row in self.rows],
-            "best": list(self.best),
+            "best_step": self.best.step,
         }
         subject = self.subject
         made = Checkpoint(
@@ -266,8 +277,24 @@ class _Run:
         """Return the network with its best weights."""
         self.network.load_state_dict(self.best_state)
         network = self.network.cpu().eval()
-        best_step = 0 if self.best is None else self.best[1]
+        best_step = 0 if self.best is None else self.best.step
         return Trained(network, tuple(self.rows), best_step, self.finished, self.tile)
+
+
+def _is_better(row: Row, best: Row) -> bool:
+    """Compare Dice, and the loss where Dice is alike; without validation images, the last is best.
+
+    Early in a training many rows have the same Dice: nothing is found yet.
+    """
+    if not isfinite(row.dice):
+        return True
+    return (row.dice, -row.validation_loss) > (best.dice, -best.validation_loss)
+
+
+def _normalisation(metadata: Metadata) -> str:
+    if metadata.mean is None:
+        return f"normalize={metadata.normalize}"
+    return f"mean {metadata.mean} and deviation {metadata.std}"
 
 
 def _optimizer(network: torch.nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:

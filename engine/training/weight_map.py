@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ class WeightMap:
     """Whether an object's own pixels that are near another object count more as well."""
 
     def __post_init__(self) -> None:
-        if self.w0 < 0 or self.sigma_px <= 0 or not 0 <= self.balance <= 1:
+        if not (0 <= self.w0 < inf and 0 < self.sigma_px < inf and 0 <= self.balance <= 1):
             raise SettingError(
                 "a weight map needs w0 >= 0, sigma_px > 0 and 0 <= balance <= 1; "
                 f"got {self.w0}, {self.sigma_px}, {self.balance}"

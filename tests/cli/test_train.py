@@ -10,7 +10,10 @@ import tifffile
 import torch
 
 from tile_infer import predict_large
+from tile_infer.cli.interrupt import Interrupted
+from tile_infer.cli.training_progress import TrainingReport
 from tile_infer.engine.networks.checkpoint import load_checkpoint
+from tile_infer.engine.training.progress import Progress
 
 from .conftest import Run
 
@@ -50,6 +53,7 @@ def test_images_smaller_than_a_tile_give_a_network_that_segments(
     done = run("train", *data, "--out", "discs.onnx", *SMALL, *ADAM)
     assert done.code == 0, done.err
     assert "paired by name" in done.err
+    assert "step 4 of 4" in done.err
     assert "4 of 4 steps" in done.out
     assert "204 px in, 20 px out" in done.out
     stated = {entry.key: entry.value for entry in onnx.load("discs.onnx").metadata_props}
@@ -99,6 +103,10 @@ def test_a_finished_training_is_not_repeated_and_an_unfinished_one_continued(
         ("lonely", 1, ["labels/1.png has no image"]),
         ("missing", 2, ["class 2 (cell) is missing in all 3 label images"]),
         ("unnamed", 2, ["classes are two or more names"]),
+        ("alike", 2, ["each class needs a name of its own; got cell,cell"]),
+        ("own classes", 2, ["option classes is what the labels say"]),
+        ("folder", 1, ["n.csv is a folder"]),
+        ("not a number", 1, ["images/1.tif has NaN or infinity"]),
         ("objects", 2, ["use --label-kind class or --label-kind instance"]),
         ("colours", 1, ["labels have one channel", "labels/1.png has 3"]),
         ("nan", 2, ["--rate nan is not possible"]),
@@ -123,6 +131,14 @@ def test_bad_input_is_told_in_one_line(
             more = ["--classes", "ground,wall,cell"]
         case "unnamed":
             more = ["--classes", "ground"]
+        case "alike":
+            more = ["--classes", "cell,cell"]
+        case "own classes":
+            more = ["--option", "classes=5"]
+        case "folder":
+            Path("n.csv").mkdir()
+        case "not a number":
+            tifffile.imwrite(data[0] / "1.tif", np.full((70, 90), np.nan, np.float32))
         case "objects":
             many = np.arange(70 * 90).reshape(70, 90) % 200
             (data[1] / "1.png").write_bytes(imagecodecs.png_encode(many.astype(np.uint8)))
@@ -138,6 +154,40 @@ def test_bad_input_is_told_in_one_line(
     for part in parts:
         assert part in line
     assert not Path("n.onnx").exists()
+
+
+def test_nothing_that_was_there_is_written_over(run: Run, data: tuple[Path, Path]) -> None:
+    image, labels = Path("cells.png"), data[1] / "0.png"
+    image.write_bytes(labels.read_bytes())
+    for more in ((), ("--overwrite",)):
+        done = run("train", image, labels, "--out", "cells.onnx", *SMALL, *more)
+        assert done.code == 1
+        assert "choose another place with --out" in one_line(done.err)
+    assert image.read_bytes() == labels.read_bytes()
+    Path("n.csv").write_text("mine")
+    assert "n.csv exists" in one_line(run("train", *data, "--out", "n.onnx", *SMALL).err)
+    Path("kept.pt").write_text("an older training")
+    assert run("train", "nowhere", data[1], "--out", "kept.onnx", *SMALL, "--overwrite").code == 1
+    assert Path("kept.pt").read_text() == "an older training"
+
+
+def test_what_an_interruption_leaves_is_told(
+    run: Run, data: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(step: int) -> None:
+        def report(_: TrainingReport, progress: Progress) -> None:
+            if progress.step == step:
+                raise Interrupted(2)
+
+        monkeypatch.setattr(TrainingReport, "__call__", report)
+
+    interrupt(1)
+    first = run("train", *data, "--out", "a.onnx", *SMALL)
+    assert first.code == 130
+    assert "no checkpoint was written yet; the same command begins anew" in first.err
+    interrupt(3)
+    second = run("train", *data, "--out", "a.onnx", *SMALL)
+    assert "the last checkpoint is kept; the same command continues" in second.err
 
 
 def test_a_rate_far_too_large_stops_in_one_line(run: Run, data: tuple[Path, Path]) -> None:

@@ -164,6 +164,35 @@ def test_pixels_that_were_not_computed_count_nowhere(tmp_path: Path) -> None:
     assert found.pixel_error == 0
     assert found.objects is not None
     assert found.objects[1].dice == 1
+    level = score_mask(tmp_path / "ours.zarr" / "0", tmp_path / "truth.tif")
+    assert (level.class_names, level.left_out) == (found.class_names, found.left_out)
+
+
+def test_the_nodata_value_of_a_mask_counts_nowhere(tmp_path: Path) -> None:
+    truth = maze(1)
+    mask = truth.copy()
+    mask[:, :30] = 255
+    for name, tags in (("said", [(42113, "s", 0, "255", True)]), ("unsaid", [])):
+        tifffile.imwrite(tmp_path / f"{name}.tif", mask, extratags=tags)
+    tifffile.imwrite(tmp_path / "truth.tif", truth)
+    said, unsaid = (
+        score_mask(tmp_path / f"{name}.tif", tmp_path / "truth.tif", kind="class")
+        for name in ("said", "unsaid")
+    )
+    assert (said.left_out, said.pixel_error) == (30 * 70, 0)
+    assert (unsaid.left_out, unsaid.labels) == (0, (1, 255))
+
+
+def test_classes_that_nobody_names_or_shows_are_not_listed(tmp_path: Path) -> None:
+    truth, mask = maze(1) * np.uint8(200), maze(1, 3)
+    mask[mask == 2] = 0
+    stored(tmp_path / "mask.zarr", mask)
+    stored(tmp_path / "truth.zarr", truth)
+    found = score_mask(tmp_path / "mask.zarr", tmp_path / "truth.zarr", kind="class")
+    assert found.labels == (1, 3, 200)
+    assert found.class_names[200] == "class 200"
+    nothing = stored(tmp_path / "nothing.zarr", np.zeros_like(mask))
+    assert score_mask(nothing, nothing).labels == (1,)
 
 
 def test_memory_does_not_grow_with_the_image(

@@ -58,6 +58,20 @@ def test_files_of_other_names_are_paired_in_order_and_it_is_said(tmp_path: Path)
     assert "in order of names, a9.tif with mask9.tif first" in how
 
 
+def test_names_may_have_dots(tmp_path: Path) -> None:
+    images = write(tmp_path / "i", "a.1.tif", "a.2.ome.tif")
+    labels = write(tmp_path / "l", "a.1.png", "a.2.png")
+    pairs, how = pairs_of(str(images), str(labels))
+    assert named(pairs) == [("a.1.tif", "a.1.png"), ("a.2.ome.tif", "a.2.png")]
+    assert how == "paired by name"
+    with pytest.raises(ImageError, match=r"a\.1\.tif has no labels"):
+        pairs_of(str(images), str(write(tmp_path / "other", "a.2.png", "a.3.png")))
+    longer = write(tmp_path / "longer", "b.labels.png", "c.labels.png")
+    pairs, how = pairs_of(str(write(tmp_path / "short", "c.tif", "b.tif")), str(longer))
+    assert named(pairs) == [("b.tif", "b.labels.png"), ("c.tif", "c.labels.png")]
+    assert how == "paired by name"
+
+
 def test_what_does_not_pair_off_is_refused(tmp_path: Path) -> None:
     images = write(tmp_path / "i", "1.tif", "2.tif")
     with pytest.raises(ImageError, match=r"2\.tif has no labels"):
@@ -85,6 +99,21 @@ def test_alpha_is_left_out_and_channels_must_agree(tmp_path: Path) -> None:
         read_pairs(pairs_of(str(folder), str(labels))[0])
 
 
+def test_pixels_without_a_number_and_labels_that_are_none_are_refused(tmp_path: Path) -> None:
+    images, labels = write(tmp_path / "i", "1.tif"), write(tmp_path / "l", "1.tif")
+    for wrong in (np.nan, np.inf):
+        pixels = GREY.astype(np.float32)
+        pixels[1, 2] = wrong
+        tifffile.imwrite(images / "1.tif", pixels)
+        with pytest.raises(ImageError, match=r"i.1\.tif has NaN or infinity"):
+            read_pairs(pairs_of(str(images), str(labels))[0])
+    tifffile.imwrite(images / "1.tif", GREY.astype(np.float32))
+    assert len(read_pairs(pairs_of(str(images), str(labels))[0]).pixels) == 1
+    tifffile.imwrite(labels / "1.tif", GREY.astype(np.float32))
+    with pytest.raises(ImageError, match=r"whole numbers; .*l.1\.tif holds float32"):
+        read_pairs(pairs_of(str(images), str(labels))[0])
+
+
 def raw_of(*labels: list[int]) -> Raw:
     rows = [np.array([each], np.uint16) for each in labels]
     return Raw(
@@ -95,7 +124,9 @@ def raw_of(*labels: list[int]) -> Raw:
 
 
 def test_two_values_are_taken_for_binary_and_more_must_be_told() -> None:
-    assert kind_of(raw_of([0, 255], [0, 0], [1, 1]).labels) == "binary"
+    assert kind_of(raw_of([0, 255], [0, 0], [255, 255]).labels) == "binary"
+    with pytest.raises(SettingError, match="up to 2, which may be classes"):
+        kind_of(raw_of([0, 1], [0, 2]).labels)
     with pytest.raises(SettingError, match=r"up to 7, .* label_kind=class or label_kind=instance"):
         kind_of(raw_of([0, 1], [0, 2, 7]).labels)
 
@@ -108,7 +139,7 @@ def test_constants_of_the_set_are_mean_and_deviation_of_all_pixels() -> None:
     assert deviation == pytest.approx(values.std(), rel=1e-6)
     every = [
         (image.pixels[..., 0] - image.offset[0]) * image.scale[0]
-        for image in labelled(raw, "binary")
+        for image in labelled(raw, "binary", metadata_of(raw, "dataset"))
     ]
     joined = np.concatenate(every, axis=1)
     assert joined.mean() == pytest.approx(0, abs=1e-5)
@@ -118,15 +149,17 @@ def test_constants_of_the_set_are_mean_and_deviation_of_all_pixels() -> None:
 
 def test_other_modes_are_the_engines() -> None:
     raw = raw_of([0, 51], [255, 102, 0])
-    unit = labelled(raw, "binary", "unit")
+    unit = labelled(raw, "binary", {"normalize": "unit"})
     assert [image.scale for image in unit] == [(1 / 255,)] * 2
-    own = labelled(raw, "binary", "zscore")
+    own = labelled(raw, "binary", {"normalize": "zscore"})
     assert [image.offset for image in own] == [(25.5,), (119,)]
     assert metadata_of(raw, "zscore") == {"normalize": "zscore"}
 
 
 def test_what_is_measured_on_is_not_learnt_from() -> None:
-    images = labelled(raw_of(*[[number, 0] for number in range(1, 11)]), "binary", "unit")
+    images = labelled(
+        raw_of(*[[number, 0] for number in range(1, 11)]), "binary", {"normalize": "unit"}
+    )
     learn, measure = held_out(images, 0.2, seed=0)
     assert (len(learn), len(measure)) == (8, 2)
     assert {image.name for image in learn + measure} == {image.name for image in images}

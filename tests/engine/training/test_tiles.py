@@ -168,3 +168,9 @@ def test_class_weights_are_those_of_all_images_together() -> None:
     first, second = weight_maps(images, class_counts(images, ("a", "b")), WeightMap())
     assert np.allclose(first, 12 / 11 / 2)
     assert np.allclose(second, [[12 / 11 / 2, 12 / 11 / 2, 6]])
+
+
+@pytest.mark.parametrize("wrong", [-1.0, float("nan"), float("inf")])
+def test_an_impossible_variation_is_refused(wrong: float) -> None:
+    with pytest.raises(SettingError, match="elastic_px="):
+        Augmentation(elastic_px=wrong)

@@ -190,10 +190,12 @@ def test_a_loss_that_is_nan_stops_and_keeps_the_last_good_checkpoint(
 def test_weights_that_a_step_made_nan_do_not_overwrite_the_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "a.pt"
+    path, steps = tmp_path / "a.pt", iter(range(1, 100))
+    true_step = torch.optim.Adam.step
 
-    def spoil(progress: Progress) -> None:
-        if progress.step == 6:
+    def spoil(optimizer: torch.optim.Adam) -> None:
+        true_step(optimizer)
+        if next(steps) == 6:
             with torch.no_grad():
                 next(networks[0].parameters()).fill_(float("nan"))
 
@@ -204,8 +206,9 @@ def test_weights_that_a_step_made_nan_do_not_overwrite_the_checkpoint(
         return networks[-1]
 
     monkeypatch.setattr(trainer, "build", remember)
+    monkeypatch.setattr(torch.optim.Adam, "step", spoil)
     with pytest.raises(NumericError, match=r"weight is NaN .* step 6.* keeps step 3"):
-        train(SUBJECT, IMAGES, VALIDATION, SETTINGS, path, spoil)
+        train(SUBJECT, IMAGES, VALIDATION, SETTINGS, path)
     assert load_checkpoint(path).training["step"] == 3
 
 
@@ -228,18 +231,76 @@ def test_a_checkpoint_of_other_settings_is_not_continued(
         train(narrower, IMAGES, VALIDATION, SETTINGS, path)
 
 
+def test_weights_are_not_continued_with_another_normalisation(tmp_path: Path) -> None:
+    path, some = tmp_path / "a.pt", replace(SETTINGS, steps=3)
+    train(SUBJECT, IMAGES, VALIDATION, some, path)
+    classes = SUBJECT.metadata.classes
+    means = Metadata(classes=classes, mean=(0.123456789,), std=(0.1,))
+    for other in (Metadata(classes=classes, normalize="zscore"), means):
+        with pytest.raises(SettingError, match=r"normalised by normalize=unit, not by"):
+            train(replace(SUBJECT, metadata=other), IMAGES, VALIDATION, some, path)
+    train(replace(SUBJECT, metadata=means), IMAGES, VALIDATION, some, tmp_path / "b.pt")
+    again = train(replace(SUBJECT, metadata=means), IMAGES, VALIDATION, some, tmp_path / "b.pt")
+    assert again.finished
+    closer = Metadata(classes=classes, mean=(0.123456788,), std=(0.1,))
+    with pytest.raises(SettingError, match=r"normalised by mean \(0\.123456789,\)"):
+        train(replace(SUBJECT, metadata=closer), IMAGES, VALIDATION, some, tmp_path / "b.pt")
+
+
+def test_a_class_that_only_the_validation_images_show_is_told(tmp_path: Path) -> None:
+    empty = replace(discs(4), truth=truth_of(np.zeros((90, 80), np.uint8), "binary"))
+    with pytest.raises(SettingError, match=r"class 1 \(disc\) is shown only by images that are me"):
+        train(SUBJECT, [empty], VALIDATION, SETTINGS, tmp_path / "a.pt")
+    with pytest.raises(SettingError, match=r"class 1 \(disc\) is missing in all 1 label images"):
+        train(SUBJECT, [empty], [empty], SETTINGS, tmp_path / "a.pt")
+
+
+def test_figures_are_told_at_the_step_they_belong_to(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    train(
+        SUBJECT,
+        IMAGES,
+        VALIDATION,
+        replace(SETTINGS, steps=7),
+        tmp_path / "a.pt",
+        lambda progress: told.append((progress.step, len(progress.rows))),
+    )
+    assert told == [(1, 0), (2, 0), (3, 1), (4, 1), (5, 1), (6, 2), (7, 3)]
+
+
 def test_other_images_are_not_continued_with(tmp_path: Path) -> None:
     train(SUBJECT, IMAGES, VALIDATION, replace(SETTINGS, steps=3), tmp_path / "a.pt")
-    with pytest.raises(SettingError, match="made with data="):
+    with pytest.raises(SettingError, match="made from other images or labels"):
         train(SUBJECT, IMAGES[:1], VALIDATION, SETTINGS, tmp_path / "a.pt")
+
+
+def test_other_pixels_under_the_same_labels_are_not_continued_with(tmp_path: Path) -> None:
+    train(SUBJECT, IMAGES, VALIDATION, replace(SETTINGS, steps=3), tmp_path / "a.pt")
+    brighter = replace(IMAGES[0], pixels=IMAGES[0].pixels + np.uint8(1))
+    with pytest.raises(SettingError, match="made from other images or labels"):
+        train(SUBJECT, [brighter, IMAGES[1]], VALIDATION, SETTINGS, tmp_path / "a.pt")
+
+
+def test_of_weights_with_the_same_dice_those_with_the_smaller_loss_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = iter([0.9, 0.5, 0.7, 0.8])
+    monkeypatch.setattr(trainer, "validate", lambda *_: Score(next(losses), 0.0, 0.0, 0.1))
+    trained = train(SUBJECT, IMAGES, VALIDATION, SETTINGS, tmp_path / "a.pt")
+    assert trained.best_step == 2 * SETTINGS.validate_every
+
+
+def test_patience_without_images_to_measure_on_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="patience needs images to measure on"):
+        train(SUBJECT, IMAGES, [], replace(SETTINGS, patience=2), tmp_path / "a.pt")
 
 
 def test_an_image_smaller_than_a_tile_is_learnt_from(tmp_path: Path) -> None:
     small = discs(3)
     truth = truth_of(small.truth.classes[:20, :30], "binary")
     small = replace(small, pixels=small.pixels[:20, :30], truth=truth)
-    trained = train(SUBJECT, [small], [small], replace(SETTINGS, steps=3), tmp_path / "a.pt")
-    assert trained.rows[-1].pixel_error <= 1
+    trained = train(SUBJECT, [small], [small], replace(SETTINGS, steps=30), tmp_path / "a.pt")
+    assert trained.rows[-1].loss < trained.rows[0].loss
     assert trained.tile.output_px > 30
 
 
@@ -265,6 +326,7 @@ def test_the_rate_rises_and_falls() -> None:
         {"loss": "mse"},
         {"patience": 0},
         {"seed": -1},
+        {"seed": 1 << 32},
         {"minutes": -1.0},
     ],
 )

@@ -51,3 +51,22 @@ def test_the_network_keeps_its_mode_and_several_images_count_by_their_pixels() -
     )
     assert network.training
     assert both.loss == pytest.approx((3600 * one.loss + 400 * two.loss) / 4000, rel=1e-5)
+
+
+def test_a_zero_padded_tile_is_measured_without_its_spoilt_rim() -> None:
+    torch.manual_seed(0)
+    network = UNet(classes=3, width=4, depth=1, padding="same").eval()
+    image = noise(90, 70)
+    found = validate(network, [image], TileShape(128, 0), network.period, CPU)
+    around_px = 40
+    padded = np.pad(image.pixels[..., 0], around_px, mode="reflect")
+    values = (padded.astype(np.float32) - 127) / 50
+    with torch.inference_mode():
+        logits = network(torch.from_numpy(values)[None, None])[0]
+    inside = logits[:, around_px:-around_px, around_px:-around_px]
+    truth = torch.from_numpy(image.truth.classes.astype(np.int64))
+    loss = torch.nn.functional.cross_entropy(inside[None], truth[None])
+    assert found.loss == pytest.approx(float(loss), rel=1e-5)
+    # Tiles too small for a rim to be left out are not.
+    small = validate(network, [image], TileShape(64, 0), network.period, CPU)
+    assert small.loss != pytest.approx(float(loss), rel=1e-5)

@@ -101,7 +101,9 @@ def test_a_thousand_objects_need_little_more_memory_than_the_map() -> None:
     assert peak < 8 * found.nbytes, peak
 
 
-@pytest.mark.parametrize("wrong", [{"w0": -1.0}, {"sigma_px": 0.0}, {"balance": 2.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"w0": -1.0}, {"sigma_px": 0.0}, {"sigma_px": float("nan")}, {"balance": 2.0}]
+)
 def test_impossible_numbers_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(SettingError, match="weight map needs"):
         WeightMap(**wrong)  # type: ignore[arg-type]
