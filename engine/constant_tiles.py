@@ -61,4 +61,4 @@ def colour_of(tiles: NDArray[np.generic]) -> bytes | None:
     first = bits[0, 0, 0]
     if (bits[:, ::_STRIDE, ::_STRIDE] != first).any() or (bits != first).any():
         return None
-    return first.tobytes()
+    return bytes(first.tobytes())
