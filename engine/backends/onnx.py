@@ -1,4 +1,4 @@
-"""Run a network with ONNX Runtime."""
+"""A network from an ``.onnx`` file, run by ONNX Runtime or OpenVINO."""
 
 import hashlib
 from functools import cached_property
@@ -114,14 +114,18 @@ class OnnxNetwork:
         return tuple(found)
 
     def prepare(self, recipe: Recipe, execution: Execution) -> Runner:
-        """Return a runner whose session does everything from raw pixels to labels."""
+        """Return a runner that does everything from raw pixels to labels."""
         graph = self.graph
+        if execution.backend == "openvino":
+            from .openvino import prepare_openvino
+
+            return prepare_openvino(graph, recipe, execution)
         if execution.precision == "fp16":
             graph = _half(graph)
         elif execution.precision == "bf16":
             raise DeviceError(
-                "precision=bf16 is not possible with ONNX Runtime; use fp32, or give the network "
-                "as a torch module"
+                "precision=bf16 is not possible with ONNX Runtime; use fp32, backend=openvino on a "
+                "CPU, or give the network as a torch module"
             )
         return _OnnxRunner(onnx_session(compose(graph, recipe), execution), recipe)
 
