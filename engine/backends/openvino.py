@@ -45,7 +45,7 @@ def prepare_openvino(graph: GraphFacts, recipe: Recipe, execution: Execution) ->
     if any(recipe.offset):
         before, model = compose_apart(graph, recipe)
         pixels = onnx_session(before, Execution("cpu", threads=execution.threads))
-    # A fixed number of tiles runs faster than a free one, and more than one at a time no faster.
+    # A fixed number of tiles runs faster than a free one.
     batch = graph.shape[0] or 1
     compiled = _compiled(core, model, batch, execution)
     return _OpenVINORunner(compiled, pixels, batch, recipe, execution.workers)
