@@ -45,6 +45,7 @@ def phase() -> str:
 def measured() -> str:
     """Return the table of figures, and the machine they were measured on."""
     memory, overhead, demo = load("memory"), load("overhead"), load("demo")
+    trained, isbi = load("training_demo"), load("training_isbi")
     images, odd, networks = load("real_images"), load("odd_files"), load("real_networks")
     world = next(row for row in images["rows"] if row["image"] == "cog_world.tif")
     whole, cut = odd["kept_100_percent"], odd["kept_60_percent"]
@@ -81,6 +82,12 @@ def measured() -> str:
         "| `real_networks.py` |",
         f"| Demo network (trained on other seeds), Dice on the demo slide | {demo['dice']:.3f} "
         "| `demo.py` |",
+        f"| The same, {len(trained['test_seeds'])} parts of other unseen slides, "
+        f"{trained['rows'][0]['nuclei']} nuclei | Dice {spread(trained['summary']['dice'])}, "
+        f"F1 of nuclei {spread(trained['summary']['instance_f1'])} | `training_demo.py` |",
+        f"| U-Net of {isbi['width']} channels on the U-Net paper's task, unseen slices "
+        f"| pixel error {spread(isbi['summary']['unet']['pixel_error'], 4)}, IoU of membranes "
+        f"{spread(isbi['summary']['unet']['iou_membrane'])} | `training_isbi.py` |",
     ]
     return "\n".join(rows)
 
