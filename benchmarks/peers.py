@@ -46,8 +46,10 @@ ENVIRONMENTS: dict[str, tuple[str, ...]] = {
     "monai": (*COMMON, "monai==1.6.1", "zarr==3.1.6"),
     "torchio": (*COMMON, "torchio==1.2.1"),
     "nnunet": (*COMMON, "nnunetv2==2.8.1"),
-    "tiatoolbox": ("torch==2.13.0", "torchvision==0.28.0", "tiatoolbox==2.1.3"),
+    # It wants an older Torch than the others run. What it imports is listed whole.
+    "tiatoolbox": ("--no-deps", "-r", str(SCRIPTS / "tiatoolbox.txt")),
 }
+"""What pip installs for each."""
 OURS = "tile-infer"
 """Its environment is the one that this script runs in."""
 
@@ -118,7 +120,7 @@ def python_of(environment: str) -> Path:
     folder, wanted = WORK / environment, "\n".join(ENVIRONMENTS[environment])
     done, python = folder / "installed.txt", folder / "bin" / "python"
     if not done.exists() or done.read_text() != wanted:
-        print(f"installing {', '.join(ENVIRONMENTS[environment])}", flush=True)
+        print(f"installing {environment}", flush=True)
         venv.create(folder, clear=True, with_pip=True)
         output([python, "-m", "pip", "install", "--quiet", *ENVIRONMENTS[environment]])
         done.write_text(wanted)
