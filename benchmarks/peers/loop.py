@@ -4,7 +4,8 @@ import numpy as np
 import tifffile
 import torch
 
-from one_run import Counted, Done, Job, run
+from counted import Counted
+from one_run import Done, Job, run
 
 
 def segment(job: Job) -> Done:

@@ -6,7 +6,8 @@ import torch
 import zarr
 from monai.inferers import PatchInferer, SlidingWindowSplitter, ZarrAvgMerger
 
-from one_run import Counted, Done, Job, run
+from counted import Counted
+from one_run import Done, Job, run
 
 ROWS = 1024
 

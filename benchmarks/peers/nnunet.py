@@ -6,7 +6,8 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from one_run import Counted, Done, Job, run
+from counted import Counted
+from one_run import Done, Job, run
 
 
 def segment(job: Job) -> Done:

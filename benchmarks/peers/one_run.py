@@ -3,13 +3,12 @@
 import argparse
 import json
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-
-import torch
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,8 @@ class Job:
     """Tiles per run of the network; ``None`` for the peer's default."""
     mirrored: bool
     """Whether to average over mirror images, where that is the peer's default."""
+    fixed: bool
+    """Whether this package, too, takes tiles of that size; by itself it chooses one."""
 
 
 @dataclass(frozen=True)
@@ -47,26 +48,12 @@ class Done:
     """Name of the labels inside a Zarr group."""
 
 
-class Counted(torch.nn.Module):
-    """A network that counts the pixels that it is given."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.module = torch.jit.load(str(path)).eval()  # type: ignore[no-untyped-call]
-        self.input_px = 0
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the logits ``(batch, class, y, x)``."""
-        self.input_px += images.shape[0] * images.shape[2] * images.shape[3]
-        logits: torch.Tensor = self.module(images)
-        return logits
-
-
 def run(segment: Callable[[Job], Done], *packages: str) -> None:
     """Do what the command line asks for, and print how long it took and how much it needed."""
     started = _age_seconds()
     job = _job()
-    torch.set_num_threads(job.threads)
+    if "torch" in sys.modules:  # this package needs it for TorchScript only
+        sys.modules["torch"].set_num_threads(job.threads)
     begun = time.perf_counter()
     done = segment(job)
     figures = {
@@ -82,12 +69,13 @@ def _job() -> Job:
     parser = argparse.ArgumentParser()
     for name in ("--image", "--network", "--out"):
         parser.add_argument(name, type=Path, required=True)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--tile", type=int, default=512)
     parser.add_argument("--core", type=int)
     parser.add_argument("--overlap", type=float)
     parser.add_argument("--batch", type=int)
     parser.add_argument("--mirrored", action="store_true")
+    parser.add_argument("--fixed", action="store_true")
     options = parser.parse_args()
     options.core = options.core or options.tile
     return Job(**vars(options))

@@ -19,7 +19,8 @@ from tiatoolbox.models.engine.io_config import IOSegmentorConfig
 from tiatoolbox.models.engine.semantic_segmentor import SemanticSegmentor
 from tiatoolbox.models.models_abc import ModelABC
 
-from one_run import Counted, Done, Job, run
+from counted import Counted
+from one_run import Done, Job, run
 
 FULL_SIZE = [{"units": "baseline", "resolution": 1.0}]
 

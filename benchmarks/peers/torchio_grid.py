@@ -5,7 +5,8 @@ import tifffile
 import torch
 import torchio as tio
 
-from one_run import Counted, Done, Job, run
+from counted import Counted
+from one_run import Done, Job, run
 
 
 def segment(job: Job) -> Done:

@@ -8,7 +8,8 @@ import numpy as np
 import tifffile
 import torch
 
-from one_run import Counted, Done, Job, run
+from counted import Counted
+from one_run import Done, Job, run
 
 PERIOD_PX = 16
 SEEN_PX = 128
