@@ -56,6 +56,7 @@ OURS = "tile-infer"
 """Its environment is the one that this script runs in."""
 
 SLIDE_SEED = 11
+DEMO_WIDTH = 16
 Padding = Literal["same", "valid"]
 SIZES: dict[Padding, tuple[str, ...]] = {
     "same": ("--tile=512",),
@@ -171,7 +172,7 @@ def labels_of(found: dict[str, Any]) -> NDArray[np.generic]:
 def unet(padding: Padding, width: int | None) -> UNet:
     """Return the U-Net of the demo, or one of random weights that says both classes as often."""
     torch.manual_seed(0)
-    network = UNet(in_channels=3, classes=2, width=width or 8, padding=padding).eval()
+    network = UNet(in_channels=3, classes=2, width=width or DEMO_WIDTH, padding=padding).eval()
     if width is None:
         demo = onnx.load(str(files("tile_infer.engine.networks") / "demo.onnx"))
         weights = {each.name: onnx.numpy_helper.to_array(each) for each in demo.graph.initializer}
