@@ -169,8 +169,6 @@ def training_demo() -> str:
 _ARMS = {
     "recipe": "recipe of the demo network",
     "no_weight_map": "without the weight map (w0 = 0)",
-    "gaps_only": "weight map in the gaps only, not inside objects",
-    "wide_sigma": "sigma of 5 px instead of 2",
     "no_elastic": "without elastic deformation",
 }
 

@@ -24,8 +24,6 @@ from trainings import Budget, options, paired, run, summary, unfinished
 ARMS = {
     "recipe": RECIPE,
     "no_weight_map": replace(RECIPE, weight_map=replace(RECIPE.weight_map, w0=0.0)),
-    "gaps_only": replace(RECIPE, weight_map=replace(RECIPE.weight_map, inside=False)),
-    "wide_sigma": replace(RECIPE, weight_map=replace(RECIPE.weight_map, sigma_px=5.0)),
     "no_elastic": replace(RECIPE, augmentation=replace(RECIPE.augmentation, elastic_px=0.0)),
 }
 COMPARED = ("dice", "dice_parted", "instance_f1")

@@ -92,9 +92,10 @@ def run(
     result, model = folder / f"{name}.json", folder / f"{name}.onnx"
     if result.exists():
         found: dict[str, Any] = json.loads(result.read_text())
-        if found["steps"] == settings.steps and found["recipe"] == _plain(settings.fixed()):
+        if found["recipe"] != _plain(settings.fixed()) or found["steps"] > settings.steps:
+            raise SystemExit(f"{result} is of another recipe; delete it, or choose another --work")
+        if found["steps"] == settings.steps:
             return found
-        raise SystemExit(f"{result} is of another recipe; delete it, or choose another --work")
     trained = train(subject, images, validation, settings, folder / f"{name}.pt", said(name))
     write_csv(folder / f"{name}.csv", trained.rows)
     write_curves(folder / f"{name}.png", trained.rows)

@@ -88,7 +88,7 @@ def export(
     write_onnx(module, out, tile, stated)
     if doubt:
         terminal.warning(doubt)
-    for line in columns(_facts(module, out)):
+    for line in columns(_facts(module, out, tile)):
         terminal.print(line)
     return 0
 
@@ -139,11 +139,16 @@ def write_onnx(
         partial.unlink(missing_ok=True)
 
 
-def _facts(module: "SegmentationNetwork", out: Path) -> list[tuple[str, str]]:
+def _facts(
+    module: "SegmentationNetwork", out: Path, tile: tuple[int, int] | None
+) -> list[tuple[str, str]]:
+    sizes = f"{module.smallest} + {module.period} k px"
+    if tile is not None:
+        sizes = f"{tile[0]} x {tile[1]} px only"
     parameters = sum(parameter.numel() for parameter in module.parameters())
     return [
         ("file", str(out)),
         ("parameters", f"{parameters:,}"),
-        ("sizes", f"{module.smallest} + {module.period} k px"),
+        ("sizes", sizes),
         ("margin", f"{module.margin} px"),
     ]

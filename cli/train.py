@@ -22,6 +22,7 @@ from .training_progress import TrainingReport
 
 if TYPE_CHECKING:
     from ..engine.training.pairs import Pair
+    from ..engine.training.progress import Progress
     from ..engine.training.trainer import Trained
 
 DATA = Group("Data", sort_key=2)
@@ -166,17 +167,32 @@ def train(
     names = _names(classes, max(int(image.truth.classes.max()) for image in every))
     class_counts(every, names)
     learn, measure = held_out(every, validation, seed)
-    if not measure:
+    terminal.note(f"labels are {kind}; classes {', '.join(names)}")
+    if measure:
+        terminal.note(
+            f"measured on {', '.join(image.name for image in measure)}; never learnt from"
+        )
+    else:
         terminal.note("no image is left to measure on: the last weights are exported")
     options = {"in_channels": raw.pixels[0].shape[2], "classes": len(names), **more}
     subject = Subject(network, options, names, Metadata(classes=names, **constants))
     checkpoint = out.with_suffix(".pt")
     if overwrite:  # only now that the new training can begin
         checkpoint.unlink(missing_ok=True)
+    drawn = 0
+
+    def told(progress: "Progress") -> None:
+        nonlocal drawn
+        report(progress)
+        if len(progress.rows) > drawn:
+            drawn = len(progress.rows)
+            write_csv(out.with_suffix(".csv"), progress.rows)
+            write_curves(out.with_suffix(".png"), progress.rows)
+
     with TrainingReport(terminal, network) as report:
-        trained = run(subject, learn, measure, settings, checkpoint, report)
-    write_csv(out.with_suffix(".csv"), trained.rows)
-    write_curves(out.with_suffix(".png"), trained.rows)
+        trained = run(subject, learn, measure, settings, checkpoint, told)
+    if report.first is None:
+        terminal.note("nothing was left to train; more --steps go on, --overwrite begins anew")
     write_onnx(trained.network, out, None, {"classes": names, **constants})
     for line in _lines(out, trained, steps):
         terminal.print(line)
@@ -236,8 +252,10 @@ def _names(given: str | None, last: int) -> tuple[str, ...]:
 
 def _lines(out: Path, trained: "Trained", steps: int) -> Sequence[str]:
     last = trained.rows[-1]
-    done = f"{last.step} of {steps} steps, {last.seconds:.0f} s"
-    if not trained.finished:
+    done = f"{last.step} of {max(steps, last.step)} steps, {last.seconds:.0f} s"
+    if last.step > steps:
+        done += f"; --steps {steps} was passed already"
+    elif not trained.finished:
         done += "; the time is up, and the same command continues"
     elif last.step < steps:
         done += "; the validation images got no better"

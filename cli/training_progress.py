@@ -9,13 +9,16 @@ from ..engine.training.progress import Progress as TrainingProgress
 from .progress import clock
 from .terminal import Terminal
 
+_SILENCE_SECONDS = 30
+"""Without a terminal, a line is printed at least so often."""
+
 
 class TrainingReport:
     """Shows how far a training is; to be called after every step."""
 
     def __init__(self, terminal: Terminal, title: str) -> None:
         self.terminal, self.title = terminal, title
-        self.begun = monotonic()
+        self.begun = self.said = monotonic()
         self.first: int | None = None
         self.told = 0
         self.bar: Progress | None = None
@@ -50,8 +53,9 @@ class TrainingReport:
             self.first, self.told = progress.step - 1, len(progress.rows)
             if self.first:
                 self.terminal.note(f"{self.title}: continued after step {self.first}")
+            self.said = self.begun = monotonic()
         if self.bar:
-            seconds = (monotonic() - self.begun) / (progress.step - self.first)
+            seconds = (monotonic() - self.begun) / max(1, progress.step - self.first - 1)
             self.bar.update(
                 self.task,
                 total=progress.steps,
@@ -59,13 +63,17 @@ class TrainingReport:
                 detail=describe(progress, seconds),
             )
         elif len(progress.rows) > self.told:
-            self.told = len(progress.rows)
+            self.told, self.said = len(progress.rows), monotonic()
             row = progress.rows[-1]
             # The loss shown is the mean since the row before; the step's own jumps too much.
             self.terminal.note(
                 f"{self.title}: step {row.step} of {progress.steps}, loss {row.loss:.4f}"
                 + (f", Dice {row.dice:.4f}" if row.dice == row.dice else "")
             )
+        elif monotonic() - self.said > _SILENCE_SECONDS:
+            self.said = monotonic()
+            seconds = (self.said - self.begun) / max(1, progress.step - self.first - 1)
+            self.terminal.note(f"{self.title}: {describe(progress, seconds)}")
 
 
 def describe(progress: TrainingProgress, seconds_per_step: float) -> str:

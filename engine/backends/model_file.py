@@ -16,6 +16,10 @@ _REFUSED = {
         f"opening it would run code; export it from there: {_EXPORT}, or give the module from "
         "Python"
     ),
+    "checkpoint": (
+        "a checkpoint of tile-infer train; give the .onnx file beside it, or write one: "
+        "tile-infer export CHECKPOINT --out FILE.onnx"
+    ),
     "safetensors": (
         "a safetensors file: weights without layers; load them into the module they are of, and "
         f"export that: {_EXPORT}"
@@ -49,6 +53,9 @@ _REFUSED = {
     "zip": "a zip archive that holds no network; give the path of an .onnx file",
 }
 """What a file may turn out to be, and how to mend that."""
+
+CHECKPOINT_WORDS = (b"network", b"options", b"state", b"metadata", b"training")
+"""Keys of a checkpoint of our own, as a pickle spells them."""
 
 _BY_START = (
     (b"\x89HDF", 0, "keras"),
@@ -154,6 +161,8 @@ def _kind_of_zip(path: Path) -> str:
     try:
         with ZipFile(path) as archive:
             names = archive.namelist()
+            pickled = next((name for name in names if name.endswith("/data.pkl")), None)
+            words = archive.read(pickled) if pickled else b""  # searched, not unpickled
     except (BadZipFile, OSError) as error:
         raise ModelError(
             f"model {path} is a damaged zip archive ({error}); copy it again"
@@ -166,5 +175,6 @@ def _kind_of_zip(path: Path) -> str:
     if "constants.pkl" in inside and any(name.startswith("code/") for name in inside):
         return "torchscript"
     if "data.pkl" in inside:
-        return "pickled"
+        ours = all(word in words for word in CHECKPOINT_WORDS)
+        return "checkpoint" if ours else "pickled"
     return "keras" if "config.json" in inside and "metadata.json" in inside else "zip"

@@ -87,18 +87,19 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         MissingExtraError: Torch is not installed.
     """
     torch = _torch()
+    mend = "give one that tile-infer train wrote"
+    if Path(path).suffix == ".onnx":
+        raise ModelError(f"{path} is an ONNX file already; to write another, {mend}: FILE.pt")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever is in the file
         raise ModelError(
-            f"checkpoint {path} cannot be read ({_reason(error)}); "
-            "give one that tile-infer train wrote"
+            f"checkpoint {path} cannot be read: it is damaged, or holds more than numbers; {mend}"
         ) from error
     keys = ("network", "options", "state", "metadata")
     if not isinstance(content, dict) or not set(keys) <= set(content):
         raise ModelError(
-            f"checkpoint {path} is none of these networks: it needs {', '.join(keys)}; "
-            "give one that tile-infer train wrote"
+            f"checkpoint {path} is none of these networks: it needs {', '.join(keys)}; {mend}"
         )
     metadata = _metadata(content["metadata"], f"checkpoint {path}")
     return Checkpoint(

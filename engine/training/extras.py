@@ -2,6 +2,8 @@
 
 from ...tiler.errors import MissingExtraError
 
+_PACKAGES = {"PIL": "Pillow", "scipy": "SciPy", "torch": "Torch"}
+
 
 def require_extras() -> None:
     """Check that Torch, SciPy and Pillow are installed.
@@ -15,6 +17,6 @@ def require_extras() -> None:
         import torch  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(
-            f"training needs Torch, SciPy and Pillow, and {error.name} is missing: "
-            "pip install torch scipy pillow"
+            f"training needs Torch, SciPy and Pillow, of which {_PACKAGES[error.name or 'torch']} "
+            "is missing: pip install torch scipy pillow (for a CPU, a CPU build of Torch first)"
         ) from error

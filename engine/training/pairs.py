@@ -2,6 +2,7 @@
 
 import glob
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,16 +35,21 @@ def pairs_of(images: str, labels: str) -> tuple[list[Pair], str]:
     found, true = files_of(images, "images"), files_of(labels, "labels")
     for name_of in (_stem, _first_part):
         names, of_labels = ({name_of(path): path for path in paths} for paths in (found, true))
-        unique = len(names) == len(found) and len(of_labels) == len(true)
-        if not unique or not names.keys() & of_labels.keys():
+        if not names.keys() & of_labels.keys():
             continue
-        lonely = sorted(names.keys() ^ of_labels.keys(), key=_natural)
-        if lonely:
-            has = "labels" if lonely[0] in names else "image"
-            path = names.get(lonely[0]) or of_labels[lonely[0]]
-            raise ImageError(
-                f"every image needs labels of its name; {path} has no {has}; add or remove it"
-            )
+        unique = len(names) == len(found) and len(of_labels) == len(true)
+        without = {
+            "labels": [path for path in found if name_of(path) not in of_labels],
+            "image": [path for path in true if name_of(path) not in names],
+        }
+        for partner, lonely in without.items():
+            if lonely and (unique or name_of is _stem):
+                raise ImageError(
+                    f"every image needs labels of its name; no {partner} for "
+                    f"{_some(lonely)}; add {partner} or move away what does not belong there"
+                )
+        if not unique:
+            continue
         return [Pair(names[name], of_labels[name]) for name in names], "paired by name"
     if len(found) != len(true):
         raise ImageError(
@@ -55,6 +61,12 @@ def pairs_of(images: str, labels: str) -> tuple[list[Pair], str]:
         return pairs, "one pair"
     first = pairs[0]
     return pairs, f"paired in order of names, {first.image.name} with {first.labels.name} first"
+
+
+def _some(paths: Sequence[Path]) -> str:
+    """Return the first three paths, and how many more there are."""
+    more = len(paths) - 3
+    return ", ".join(map(str, paths[:3])) + (f" and {more} more" if more > 0 else "")
 
 
 def files_of(where: str, what: str) -> list[Path]:

@@ -22,7 +22,7 @@ from .losses import LOSSES, deeply_supervised
 from .progress import Progress
 from .settings import TrainingSettings
 from .tiles import Tile, TileSampler, TileShape
-from .validation import Score, validate
+from .validation import Score, validate, validation_tile
 
 _NONE = float("nan")
 
@@ -241,7 +241,8 @@ class _Run:
             raise self._diverged(f"a weight is NaN or infinite after step {self.step}")
         if not validation:
             return Score(_NONE, _NONE, _NONE, _NONE)
-        return validate(self.network, validation, self.tile, self.network.period, self.device)
+        tile = validation_tile(self.network, validation, self.settings.tile)
+        return validate(self.network, validation, tile, self.network.period, self.device)
 
     def _diverged(self, what: str) -> NumericError:
         kept = "nothing was kept yet"

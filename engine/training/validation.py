@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 from ...tiler.box import Box
 from ..measures import confusion_of, counts_of, pixel_error
 from .images import Labelled, rectangle
-from .tiles import TileShape
+from .tiles import TakesTiles, TileShape
+
+_USUAL_PX = 572
+"""Side of the tiles of the U-Net paper."""
 
 _SPOILT_PX = 32
 """Left out on each side of a zero-padded tile's output where the tile is large enough."""
@@ -28,6 +31,21 @@ class Score:
     """Mean IoU of the classes but the background."""
     pixel_error: float
     """Share of wrong pixels."""
+
+
+def validation_tile(network: TakesTiles, images: Sequence[Labelled], tile_px: int) -> TileShape:
+    """Return tiles that are no smaller than those learnt from, nor much larger than the images.
+
+    Of the smallest valid tiles nearly all is margin, and measuring with them would take hours.
+
+    Args:
+        network: What is measured.
+        images: What it is measured on.
+        tile_px: Largest side of the tiles that are learnt from.
+    """
+    longest = max(max(image.shape) for image in images)
+    whole = longest + 2 * (network.margin + _SPOILT_PX) + network.period
+    return TileShape.largest(network, max(network.smallest, tile_px, min(whole, _USUAL_PX)))
 
 
 def validate(

@@ -152,3 +152,12 @@ def test_overwrite_replaces_the_file(run: Run, checkpoint: Path) -> None:
     Path("net.onnx").write_bytes(b"old")
     assert run("export", checkpoint, "--out", "net.onnx", "--overwrite").code == 0
     assert Path("net.onnx").stat().st_size > 1000
+
+
+def test_a_checkpoint_is_told_from_other_pickles(run: Run, checkpoint: Path, image: Write) -> None:
+    done = run(image("slide.tif", np.zeros((9, 9), np.uint8)), "--model", checkpoint)
+    assert done.code == 1
+    assert "is a checkpoint of tile-infer train; give the .onnx file beside it" in done.err
+    Path("some.onnx").write_bytes(b"")
+    again = run("export", "some.onnx", "--out", "other.onnx")
+    assert "is an ONNX file already" in again.err

@@ -78,6 +78,8 @@ def test_a_finished_training_is_not_repeated_and_an_unfinished_one_continued(
 ) -> None:
     run("train", *data, "--out", "a.onnx", *SMALL, *ADAM, "--minutes", "0.00001")
     assert load_checkpoint("a.pt").training["step"] == 2
+    assert Path("a.csv").read_text().count("\n") == 2
+    assert Path("a.png").exists()
     continued = run("train", *data, "--out", "a.onnx", *SMALL, *ADAM)
     assert "continued after step 2" in continued.err
     run("train", *data, "--out", "b.onnx", *SMALL, *ADAM)
@@ -86,6 +88,9 @@ def test_a_finished_training_is_not_repeated_and_an_unfinished_one_continued(
     written = Path("b.pt").stat().st_mtime_ns
     assert run("train", *data, "--out", "b.onnx", *SMALL, *ADAM).code == 0
     assert Path("b.pt").stat().st_mtime_ns == written
+    assert "nothing was left to train" in run("train", *data, "--out", "b.onnx", *SMALL, *ADAM).err
+    fewer = run("train", *data, "--out", "b.onnx", *SMALL[:6], "--steps", "2", *SMALL[8:], *ADAM)
+    assert "--steps 2 was passed already" in fewer.out + fewer.err
     refused = run("train", *data, "--out", "b.onnx", *SMALL, *ADAM, "--seed", "3")
     assert "--seed 0, not 3; give the same again, or use --overwrite" in one_line(refused.err)
     assert (
@@ -100,7 +105,7 @@ def test_a_finished_training_is_not_repeated_and_an_unfinished_one_continued(
         ("size", 1, ["images/1.tif has 70 x 90 px and", "labels/1.png 60 x 90"]),
         ("empty", 1, ["images: ", "holds no file"]),
         ("nowhere", 1, ["nowhere does not exist"]),
-        ("lonely", 1, ["labels/1.png has no image"]),
+        ("lonely", 1, ["no image for ", "labels/1.png; add image"]),
         ("missing", 2, ["class 2 (cell) is missing in all 3 label images"]),
         ("unnamed", 2, ["classes are two or more names"]),
         ("alike", 2, ["each class needs a name of its own; got cell,cell"]),

@@ -237,6 +237,12 @@ def test_what_cannot_be_compared_is_told(tmp_path: Path) -> None:
     many = stored(tmp_path / "many.zarr", np.arange(70 * 90).reshape(70, 90))
     with pytest.raises(SettingError, match="use truth=instance"):
         score_mask(one, many)
+    few = stored(tmp_path / "few.zarr", maze(0, classes=3))
+    with pytest.raises(
+        SettingError, match=r"has 3 labels beside 0, and .* one; give the mask first"
+    ):
+        score_mask(few, one)
+    assert score_mask(few, one, kind="binary").pixel_error < 1
     with pytest.raises(SettingError, match="classes are 0 to 255"):
         score_mask(one, many, kind="class")
     with pytest.raises(SettingError, match=r"iou=0\.4"):

@@ -25,12 +25,12 @@ def dice(mask: NDArray[Any], truth: NDArray[np.uint8]) -> float:
     return counts_of(confusion_of(mask, truth, 2), 1).dice
 
 
-@pytest.mark.parametrize("seed", [UNSEEN_SEED, DEMO_SEED])
-def test_dice_on_an_unseen_slide_is_above_0_9(seed: int) -> None:
+@pytest.mark.parametrize(("seed", "least"), [(UNSEEN_SEED, 0.95), (DEMO_SEED, 0.94)])
+def test_dice_on_an_unseen_slide(seed: int, least: float) -> None:
     made = tissue(Box.of(0, 1024, 0, 1024), seed)
     image = imagecodecs.jpeg_decode(imagecodecs.jpeg_encode(made.image, level=90))
     mask = np.asarray(predict_large(image, DEMO))
-    assert dice(mask, made.labels) >= 0.9
+    assert dice(mask, made.labels) >= least
     # Moved by a nucleus' size the same labels must be wrong, or the measure says nothing.
     assert dice(np.roll(mask, 16, 0), made.labels) < 0.5
 
@@ -52,6 +52,7 @@ def test_seeds_of_training_choice_test_and_demo_differ(monkeypatch: pytest.Monke
         *tissue_slides.TRAINING_SEEDS,
         *tissue_slides.VALIDATION_SEEDS,
         *tissue_slides.TEST_SEEDS,
+        *tissue_slides.UNSEEN_SEEDS,
         DEMO_SEED,
         UNSEEN_SEED,
     ]

@@ -64,7 +64,7 @@ def test_names_may_have_dots(tmp_path: Path) -> None:
     pairs, how = pairs_of(str(images), str(labels))
     assert named(pairs) == [("a.1.tif", "a.1.png"), ("a.2.ome.tif", "a.2.png")]
     assert how == "paired by name"
-    with pytest.raises(ImageError, match=r"a\.1\.tif has no labels"):
+    with pytest.raises(ImageError, match=r"no labels for .*a\.1\.tif"):
         pairs_of(str(images), str(write(tmp_path / "other", "a.2.png", "a.3.png")))
     longer = write(tmp_path / "longer", "b.labels.png", "c.labels.png")
     pairs, how = pairs_of(str(write(tmp_path / "short", "c.tif", "b.tif")), str(longer))
@@ -72,9 +72,15 @@ def test_names_may_have_dots(tmp_path: Path) -> None:
     assert how == "paired by name"
 
 
+def test_what_lies_among_the_images_is_named(tmp_path: Path) -> None:
+    images = write(tmp_path / "i", "1.tif", "2.tif", "2.net.png", "notes.txt", "2.net.zip", "3.x")
+    with pytest.raises(ImageError, match=r"no labels for .*2\.net\.png, .* and 1 more; add labels"):
+        pairs_of(str(images), str(write(tmp_path / "l", "1.png", "2.png")))
+
+
 def test_what_does_not_pair_off_is_refused(tmp_path: Path) -> None:
     images = write(tmp_path / "i", "1.tif", "2.tif")
-    with pytest.raises(ImageError, match=r"2\.tif has no labels"):
+    with pytest.raises(ImageError, match=r"no labels for .*2\.tif"):
         pairs_of(str(images), str(write(tmp_path / "one", "1.png")))
     with pytest.raises(ImageError, match=r"2 images and .* 1 label images"):
         pairs_of(str(images), str(write(tmp_path / "other", "x.png")))

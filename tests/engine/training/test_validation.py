@@ -7,7 +7,7 @@ from tile_infer.engine.networks.unet import UNet
 from tile_infer.engine.training.images import Labelled
 from tile_infer.engine.training.objects import truth_of
 from tile_infer.engine.training.tiles import TileShape
-from tile_infer.engine.training.validation import validate
+from tile_infer.engine.training.validation import validate, validation_tile
 
 CPU = torch.device("cpu")
 
@@ -70,3 +70,15 @@ def test_a_zero_padded_tile_is_measured_without_its_spoilt_rim() -> None:
     # Tiles too small for a rim to be left out are not.
     small = validate(network, [image], TileShape(64, 0), network.period, CPU)
     assert small.loss != pytest.approx(float(loss), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "asked", "expected"),
+    [(50, 33, 188, 300), (512, 512, 188, 572), (5000, 90, 188, 572), (50, 33, 700, 700)],
+)
+def test_measuring_takes_tiles_of_which_more_than_the_margin_is_left(
+    height: int, width: int, asked: int, expected: int
+) -> None:
+    found = validation_tile(UNet(width=2), [noise(height, width)], asked)
+    assert found.input_px == expected
+    assert found.output_px == expected - 184
