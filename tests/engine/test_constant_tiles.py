@@ -102,7 +102,7 @@ def test_a_slide_with_empty_places_is_segmented_alike_with_fewer_runs(
             return call
 
         monkeypatch.setattr(predict, "prepare", counting)
-        found = predict_large(slide, network, tile=140, workers=1)
+        found = predict_large(slide, network, tile=(140, 140), workers=1)
         return np.asarray(found), sum(counted)
 
     mask, runs = segmented()
