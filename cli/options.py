@@ -209,6 +209,11 @@ class Options:
 
     device: Annotated[str | None, _typed(device_of, "NAME", MACHINE)] = None
     """Where the network runs: auto, cpu, cuda or cuda:N [default: auto]."""
+    backend: Annotated[
+        Literal["auto", "onnx", "torch", "openvino"] | None, Parameter(group=MACHINE)
+    ] = None
+    """Library that runs the network: onnx is ONNX Runtime; openvino runs ONNX files too, on a CPU
+    [default: auto, that is onnx for an ONNX file, else torch]."""
     precision: Annotated[
         Literal["fp32", "tf32", "bf16", "fp16"] | None, Parameter(group=MACHINE)
     ] = None

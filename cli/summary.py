@@ -95,7 +95,7 @@ def plan_lines(plan: Plan) -> list[str]:
         + (f", {_size(pixel.pixel_size)} {plan.image.unit or ''}/px" if pixel.pixel_size else ""),
         "channels": ", ".join(map(str, plan.channels)),
         **({} if plan.nodata is None else {"nodata": f"{plan.nodata:g}"}),
-        "network": f"{plan.network.name}, {plan.network.backend} on {plan.execution.device}, "
+        "network": f"{plan.network.name}, {plan.execution.backend} on {plan.execution.device}, "
         f"{plan.execution.precision}",
         "mask": f"{_size(grid.shape)} px, "
         + ("exact" if plan.exact else "blended" if plan.blend else "not certified"),

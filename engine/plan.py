@@ -15,7 +15,7 @@ from .probe import Probe
 from .settings import Settings
 from .sources import ImageFacts
 
-PLAN_VERSION = 2
+PLAN_VERSION = 3
 """Grows when a stored plan of an older release can no longer be continued."""
 
 
@@ -54,8 +54,6 @@ class Plan:
     """Where it runs."""
     batch: int
     """Tiles per run."""
-    workers: int
-    """Blocks computed at the same time."""
     class_names: tuple[str, ...]
     """Name of each label."""
     redundancy: float
@@ -74,6 +72,11 @@ class Plan:
     """What was assumed."""
     warnings: tuple[str, ...] = ()
     """What the user should know."""
+
+    @property
+    def workers(self) -> int:
+        """Blocks computed at the same time."""
+        return self.execution.workers
 
     @property
     def pixel_size(self) -> tuple[float, float] | None:
@@ -158,7 +161,7 @@ class Plan:
             "nodata": self.nodata,
             "device": self.execution.device,
             "precision": self.execution.precision,
-            "backend": self.network.backend,
+            "backend": self.execution.backend,
             "batch": self.batch,
             "workers": self.workers,
             "threads": self.execution.threads,

@@ -8,7 +8,7 @@ from ..tiler.geometry import Geometry
 from .augmentation import TURNS, turned_recipe
 from .backends import open_network
 from .backends.base import Execution, Network, Recipe
-from .backends.device import cpu_cores, resolve_device
+from .backends.device import cpu_cores
 from .channels import choose_channels
 from .contradictions import check_declared
 from .inspection import inspect
@@ -17,6 +17,7 @@ from .nodata import choose_nodata
 from .normalize import largest_input, resolve_normalization
 from .plan import Plan
 from .recipe import build_recipe, class_names, output_bytes
+from .runtime import choose_runtime
 from .said import said_notes
 from .settings import Settings
 from .sizing import choose_batch, fit_memory
@@ -50,12 +51,12 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
         ModelError: The network cannot be tiled.
         ImageError: The image's statistics are needed and cannot be had.
         SettingError: What is asked for does not fit the image, the network or the memory.
-        DeviceError: The device cannot be had.
+        DeviceError: The device cannot be had, or the library asked for does not run the network.
     """
     image = with_pixel_size(source.facts, settings.mpp_image)
     level, level_notes, level_warnings = choose_level(image, network.facts, settings)
     channels = choose_channels(source, network, settings)
-    device = resolve_device(settings.device or "auto")
+    backend, device = choose_runtime(network.facts, settings)
     kind = device.partition(":")[0]
     nodata, nodata_notes = choose_nodata(source.facts, settings.nodata)
     normalization = resolve_normalization(settings, network.facts, source, level, channels, nodata)
@@ -74,7 +75,7 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
     batch = choose_batch(facts, kind, tile_bytes, settings)
     grid, workers, memory_bytes = fit_memory(facts, grid, recipe, tile_bytes, batch, kind, settings)
     threads = max(1, cpu_cores() // workers) if kind == "cpu" else 1
-    execution = Execution(device, settings.precision or "fp32", threads)
+    execution = Execution(device, settings.precision or "fp32", threads, workers, backend)
     as_asked = settings.halo is None and settings.tolerance is None
     exact = tiling.fits and tiling.blend is None and as_asked and not probe.whole_numbers
     return Plan(
@@ -91,7 +92,6 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
         recipe=recipe,
         execution=execution,
         batch=batch,
-        workers=workers,
         class_names=class_names(facts, probe),
         redundancy=len(turns) * work.redundancy(grid, _lost_px(geometry)),
         memory_bytes=memory_bytes,
@@ -100,6 +100,7 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
         # Whom a run trusts is not handed on with its plan, which somebody else may have written.
         settings=replace(settings, trust_model=None).resolved(
             device=device,
+            backend=backend,
             axes=source.facts.axes,
             precision=execution.precision,
             level=None if settings.mpp is not None else level,

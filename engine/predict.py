@@ -30,6 +30,7 @@ from .backends.base import Runner
 from .backends.metadata import differing
 from .block import Worker
 from .channels import choose_channels
+from .constant_tiles import RememberingRunner
 from .levels import choose_level
 from .memory import available_bytes, human
 from .naming import mask_name
@@ -74,7 +75,7 @@ def predict(
         mask, records = _opened(store, plan)
         todo = [block for block in range(plan.grid.blocks) if block not in records]
         if todo:
-            run = run or prepare(network, plan)
+            run = RememberingRunner(run or prepare(network, plan))
             worker = Worker(plan, source, run, mask, Semaphore(plan.workers))
             sizes = {block: plan.grid.block_box(block).shape for block in todo}
             clock = Clock(plan.grid.blocks, len(records), sum(h * w for h, w in sizes.values()))
@@ -261,7 +262,7 @@ def _dropped(plan: Plan, settings: Settings) -> list[str]:
 _WITHOUT_EFFECT = {"memory", "device_memory", "head", "level", "mpp", "trust_model"}
 """Settings of which the plan holds what became of them."""
 
-_HARMLESS = _WITHOUT_EFFECT | {"device", "workers", "batch_size", "output"}
+_HARMLESS = _WITHOUT_EFFECT | {"device", "backend", "workers", "batch_size", "output"}
 """Settings that may be left out the second time: the mask's labels are the same."""
 
 

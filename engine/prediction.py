@@ -119,7 +119,7 @@ def build_report(
         "megapixels_per_second": round(pixels * share_run / 1e6 / seconds, 3) if seconds else None,
         "device": plan.execution.device,
         "precision": plan.execution.precision,
-        "backend": plan.network.backend,
+        "backend": plan.execution.backend,
         "peak_rss_bytes": peak_rss_bytes(),
         "blocks_run": blocks_run,
         "classes": [

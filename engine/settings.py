@@ -39,6 +39,7 @@ _SCALARS: dict[str, Callable[[Any], Any]] = {
 """What the other settings are."""
 
 _CHOICES = {
+    "backend": ("auto", "onnx", "torch", "openvino"),
     "precision": ("fp32", "tf32", "bf16", "fp16"),
     "normalize": ("auto", "none", "unit", "zscore", "percentile", "imagenet"),
     "activation": ("auto", "none", "sigmoid", "softmax"),
@@ -75,6 +76,7 @@ class Options(TypedDict, total=False):
     """The keywords of ``predict_large``; ``Settings`` says what each means."""
 
     device: str | None
+    backend: Literal["auto", "onnx", "torch", "openvino"] | None
     precision: Literal["fp32", "tf32", "bf16", "fp16"] | None
     axes: str | None
     page: int | None
@@ -112,6 +114,9 @@ class Settings:
 
     device: str | None = None
     """Where the network runs: auto, cpu, cuda or cuda:N [default: auto]."""
+    backend: Literal["auto", "onnx", "torch", "openvino"] | None = None
+    """Library that runs the network: onnx is ONNX Runtime; openvino runs ONNX files too, on a CPU
+    [default: onnx for an ONNX file, else torch]."""
     precision: Literal["fp32", "tf32", "bf16", "fp16"] | None = None
     """Arithmetic of the network; fp32 means fp32 on a GPU too [default: fp32]."""
     axes: str | None = None

@@ -1,4 +1,4 @@
-"""Run a network: ONNX Runtime or Torch."""
+"""Run a network: ONNX Runtime, OpenVINO or Torch."""
 
 import os
 import sys

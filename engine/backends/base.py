@@ -13,6 +13,7 @@ Activation = Literal["none", "sigmoid", "softmax"]
 Ending = Literal["none", "sigmoid", "softmax", "argmax"]
 Scores = Literal["probabilities", "logits"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+Backend = Literal["onnx", "torch", "openvino"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class NetworkFacts:
     sha256: str
     """Hash of the file, or of the module's parameters."""
     backend: str
-    """``onnx`` or ``torch``."""
+    """``onnx`` or ``torch``: what it is a network of, and runs it unless another is chosen."""
     channels: int | None
     """Input channels; ``None`` where any number will do."""
     fixed: tuple[int | None, int | None]
@@ -163,6 +164,10 @@ class Execution:
     """Arithmetic of the network."""
     threads: int = 1
     """CPU threads that one run uses."""
+    workers: int = 1
+    """Runs at the same time."""
+    backend: Backend = "onnx"
+    """Library that runs it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +213,7 @@ class Network(Protocol):
 
         Raises:
             DeviceError: The device or precision cannot be had.
+            MissingExtraError: The library that is to run it is not installed.
         """
         ...
 

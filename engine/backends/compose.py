@@ -99,6 +99,19 @@ def compose(facts: GraphFacts, recipe: Recipe) -> onnx.ModelProto:
     return model
 
 
+def compose_apart(facts: GraphFacts, recipe: Recipe) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """Return ``compose`` in two: from raw pixels to the network's input, and from there on."""
+    before = compose(facts, recipe)
+    after = onnx.ModelProto()
+    after.CopyFrom(before)
+    fed = next(n for n, node in enumerate(before.graph.node, 1) if facts.image in node.output)
+    del before.graph.node[fed:], after.graph.node[:fed]
+    _set_outputs(before, [(facts.image, facts.image_type, 4)])
+    shape = (facts.shape[0] or "batch", recipe.channels, *recipe.tile)
+    _set_input(after, facts.image, facts.image_type, shape)
+    return before, after
+
+
 def _labels(chain: Chain, logits: str, recipe: Recipe) -> None:
     # ONNX Runtime selects among uint8 and int32, but not among uint16.
     dtype = "uint8" if recipe.label_dtype == "uint8" else "int32"

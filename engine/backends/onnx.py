@@ -1,8 +1,7 @@
-"""Run a network with ONNX Runtime."""
+"""A network from an ``.onnx`` file, run by ONNX Runtime or OpenVINO."""
 
 import hashlib
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,15 @@ import onnx
 from numpy.typing import NDArray
 from onnx.external_data_helper import uses_external_data
 
-from ...tiler.errors import DeviceError, ModelError, first_line
+from ...tiler.errors import DeviceError, ModelError
 from ..naming import readable
 from .base import Execution, Layer, NetworkFacts, Output, Recipe, Runner
 from .compose import LABELS, PIXELS, SCORES, compose, cut_to_logits, with_shapes
-from .device import cuda_index
 from .metadata import THE_MODEL, with_metadata
 from .noise import as_input
 from .onnx_causes import tile_dependent_parts
 from .onnx_graph import GraphFacts, read_graph
+from .onnx_session import onnx_runtime, onnx_session
 from .onnx_types import numpy_name
 
 
@@ -61,7 +60,7 @@ class OnnxNetwork:
 
     @cached_property
     def _logits_session(self) -> Any:
-        return _session(cut_to_logits(self.graph), Execution("cpu", threads=_all_cores()))
+        return onnx_session(cut_to_logits(self.graph), Execution("cpu", threads=_all_cores()))
 
     def logits(self, tiles: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run normalised tiles ``(batch, channel, y, x)``; return ``(batch, class, y, x)``.
@@ -87,7 +86,7 @@ class OnnxNetwork:
     def _shapes_session(self) -> tuple[Any, list[onnx.NodeProto], dict[str, tuple[int, ...]]]:
         model, layers = with_shapes(self.graph)
         weights = {entry.name: tuple(entry.dims) for entry in model.graph.initializer}
-        return _session(model, Execution("cpu", threads=_all_cores())), layers, weights
+        return onnx_session(model, Execution("cpu", threads=_all_cores())), layers, weights
 
     def layers(self, channels: int, tile: tuple[int, int]) -> tuple[Layer, ...]:
         """Return the work of one run over a tile: the graph tells the shapes as it runs."""
@@ -115,16 +114,20 @@ class OnnxNetwork:
         return tuple(found)
 
     def prepare(self, recipe: Recipe, execution: Execution) -> Runner:
-        """Return a runner whose session does everything from raw pixels to labels."""
+        """Return a runner that does everything from raw pixels to labels."""
         graph = self.graph
+        if execution.backend == "openvino":
+            from .openvino import prepare_openvino
+
+            return prepare_openvino(graph, recipe, execution)
         if execution.precision == "fp16":
             graph = _half(graph)
         elif execution.precision == "bf16":
             raise DeviceError(
-                "precision=bf16 is not possible with ONNX Runtime; use fp32, or give the network "
-                "as a torch module"
+                "precision=bf16 is not possible with ONNX Runtime; use fp32, backend=openvino on a "
+                "CPU, or give the network as a torch module"
             )
-        return _OnnxRunner(_session(compose(graph, recipe), execution), recipe)
+        return _OnnxRunner(onnx_session(compose(graph, recipe), execution), recipe)
 
     def close(self) -> None:
         """Do nothing: a file is only read."""
@@ -172,52 +175,6 @@ def _half(graph: GraphFacts) -> GraphFacts:
 
 def _in_silence() -> Any:
     """Return options of a run that raises and prints nothing: the probe tries sizes."""
-    options = _runtime().RunOptions()
+    options = onnx_runtime().RunOptions()
     options.log_severity_level = 4
     return options
-
-
-def _session(model: onnx.ModelProto, execution: Execution) -> Any:
-    runtime = _runtime()
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = execution.threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # its warnings are about its own optimisations
-    wanted: list[Any] = ["CPUExecutionProvider"]
-    if execution.device != "cpu":
-        options.log_severity_level = 4  # a missing CUDA is told below, in one line
-        provider = {
-            "device_id": cuda_index(execution.device),
-            "use_tf32": int(execution.precision == "tf32"),
-        }
-        wanted.insert(0, ("CUDAExecutionProvider", provider))
-    elif execution.precision == "tf32":
-        raise DeviceError("precision=tf32 exists on NVIDIA GPUs only; use fp32 on the CPU")
-    try:
-        session = runtime.InferenceSession(model.SerializeToString(), options, providers=wanted)
-    except Exception as error:  # ONNX Runtime's exceptions share no public base class
-        raise ModelError(f"ONNX Runtime cannot run this network: {first_line(error)}") from error
-    # ONNX Runtime falls back to the CPU in silence.
-    if execution.device != "cpu" and session.get_providers()[0] != "CUDAExecutionProvider":
-        raise DeviceError(
-            f"device={execution.device} cannot be had from ONNX Runtime (it needs an NVIDIA GPU, "
-            "onnxruntime-gpu, CUDA and cuDNN); use device=cpu, or install a torch with CUDA"
-        )
-    return session
-
-
-def _runtime() -> Any:
-    both = []
-    for name in ("onnxruntime", "onnxruntime-gpu"):
-        try:
-            both.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            continue
-    if len(both) == 2:
-        raise DeviceError(
-            f"{both[0]} and {both[1]} cannot live side by side; run: pip uninstall -y onnxruntime "
-            "onnxruntime-gpu && pip install onnxruntime-gpu"
-        )
-    import onnxruntime
-
-    return onnxruntime

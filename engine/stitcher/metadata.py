@@ -30,6 +30,7 @@ def group_attributes(plan: Plan, levels: int) -> dict[str, Any]:
             },
             "normalize": plan.normalize,
             "precision": plan.execution.precision,
+            "backend": plan.execution.backend,
             **_georeference(plan),
         },
     }

@@ -1,8 +1,10 @@
 """Every backend does the same around a network: one suite over all of them."""
 
+import importlib.util
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,11 @@ Build = Callable[..., Network]
 
 WEIGHTS: NDArray[np.float32] = np.random.default_rng(0).normal(size=(3, 2, 3, 3)).astype(np.float32)
 CPU = Execution("cpu", threads=1)
+
+# Looked for, not imported: its import reports itself to its makers.
+needs_openvino = pytest.mark.skipif(
+    not importlib.util.find_spec("openvino"), reason="openvino is not installed"
+)
 
 
 def write_onnx(
@@ -72,12 +79,17 @@ class Endings(nn.Module):
         return logits.argmax(dim=1) if self.ending == "argmax" else logits
 
 
-@pytest.fixture(params=["onnx", "torch"])
-def build(request: pytest.FixtureRequest, tmp_path: Path) -> Build:
+@pytest.fixture(params=["onnx", "torch", pytest.param("openvino", marks=needs_openvino)])
+def cpu(request: pytest.FixtureRequest) -> Execution:
+    return Execution("cpu", backend=request.param)
+
+
+@pytest.fixture
+def build(cpu: Execution, tmp_path: Path) -> Build:
     def make(weights: NDArray[np.float32] = WEIGHTS, ending: str = "none") -> Network:
-        if request.param == "onnx":
-            return open_network(write_onnx(tmp_path / "net.onnx", weights, ending))
-        return open_network(Endings(weights, ending))
+        if cpu.backend == "torch":
+            return open_network(Endings(weights, ending))
+        return open_network(write_onnx(tmp_path / "net.onnx", weights, ending))
 
     return make
 
@@ -119,9 +131,11 @@ def expected_logits(raw: NDArray[np.generic], weights: NDArray[np.floating]) -> 
 @pytest.mark.parametrize(
     "dtype", ["uint8", "int8", "uint16", "int16", "int32", "float32", "float64"]
 )
-def test_raw_pixels_of_any_type_become_labels_and_logits(build: Build, dtype: str) -> None:
+def test_raw_pixels_of_any_type_become_labels_and_logits(
+    build: Build, cpu: Execution, dtype: str
+) -> None:
     raw = tiles(dtype)
-    found = build().prepare(recipe(dtype=dtype), CPU)(raw)
+    found = build().prepare(recipe(dtype=dtype), cpu)(raw)
     logits = expected_logits(raw, WEIGHTS)
     assert found.scores is not None
     np.testing.assert_allclose(found.scores, logits, atol=1e-5 * abs(logits).max())
@@ -131,25 +145,25 @@ def test_raw_pixels_of_any_type_become_labels_and_logits(build: Build, dtype: st
 
 
 @pytest.mark.parametrize("ending", ["sigmoid", "softmax", "argmax"])
-def test_a_final_activation_is_cut_off(build: Build, ending: str) -> None:
+def test_a_final_activation_is_cut_off(build: Build, cpu: Execution, ending: str) -> None:
     network = build(ending=ending)
     image = np.random.default_rng(2).normal(size=(1, 2, 9, 9)).astype(np.float32)
     logits = network.logits(image)
     np.testing.assert_allclose(logits, build().logits(image), rtol=1e-6)
     assert network.facts.ends_in == ending
     raw = tiles()
-    found = network.prepare(recipe(ends_in=ending), CPU)(raw)
+    found = network.prepare(recipe(ends_in=ending), cpu)(raw)
     assert found.scores is not None
     np.testing.assert_allclose(found.scores, expected_logits(raw, WEIGHTS), atol=1e-2, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("activation", "total"), [("softmax", 1.0), ("sigmoid", None)])
 def test_probabilities_are_those_of_the_activation(
-    build: Build, activation: str, total: float | None
+    build: Build, cpu: Execution, activation: str, total: float | None
 ) -> None:
     raw = tiles()
     wanted = recipe(activation=activation, scores="probabilities", scores_dtype="float16")
-    found = build().prepare(wanted, CPU)(raw).scores
+    found = build().prepare(wanted, cpu)(raw).scores
     assert found is not None
     assert found.dtype == np.float16
     logits = torch.from_numpy(expected_logits(raw, WEIGHTS))
@@ -160,11 +174,13 @@ def test_probabilities_are_those_of_the_activation(
 
 
 @pytest.mark.parametrize("threshold", [0.1, 0.5, 0.9])
-def test_one_channel_is_compared_with_the_threshold(build: Build, threshold: float) -> None:
+def test_one_channel_is_compared_with_the_threshold(
+    build: Build, cpu: Execution, threshold: float
+) -> None:
     raw = tiles()
     weights = WEIGHTS[:1] / 30
     wanted = recipe(classes=1, activation="sigmoid", threshold=threshold, scores=None)
-    found = build(weights).prepare(wanted, CPU)(raw).labels
+    found = build(weights).prepare(wanted, cpu)(raw).labels
     probability = 1 / (1 + np.exp(-expected_logits(raw, weights)[:, 0]))
     assert found is not None
     np.testing.assert_array_equal(found, probability > threshold)
@@ -172,10 +188,12 @@ def test_one_channel_is_compared_with_the_threshold(build: Build, threshold: flo
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
-def test_numbers_that_are_none_become_the_label_not_computed(build: Build, broken: float) -> None:
+def test_numbers_that_are_none_become_the_label_not_computed(
+    build: Build, cpu: Execution, broken: float
+) -> None:
     raw = tiles("float32")
     raw[1, 6, 7, 0] = broken
-    found = build().prepare(recipe(dtype="float32", scores=None), CPU)(raw).labels
+    found = build().prepare(recipe(dtype="float32", scores=None), cpu)(raw).labels
     assert found is not None
     assert (found[0] != 255).all()
     rows, columns = np.nonzero(found[1] == 255)
@@ -183,10 +201,10 @@ def test_numbers_that_are_none_become_the_label_not_computed(build: Build, broke
     assert len(rows) == 9
 
 
-def test_many_classes_have_wider_labels_and_the_same_meaning(build: Build) -> None:
+def test_many_classes_have_wider_labels_and_the_same_meaning(build: Build, cpu: Execution) -> None:
     weights = np.random.default_rng(3).normal(size=(300, 2, 3, 3)).astype(np.float32)
     raw = tiles()
-    found = build(weights).prepare(recipe(classes=300, scores=None), CPU)(raw).labels
+    found = build(weights).prepare(recipe(classes=300, scores=None), cpu)(raw).labels
     assert found is not None
     assert found.dtype == np.uint16
     np.testing.assert_array_equal(found, expected_logits(raw, weights).argmax(axis=1))
@@ -213,14 +231,16 @@ def test_the_two_backends_agree_on_work_and_facts(tmp_path: Path) -> None:
     assert onnx_network.facts.channels == torch_network.facts.channels == 2
 
 
-def test_tf32_on_a_cpu_is_refused(build: Build) -> None:
+def test_tf32_on_a_cpu_is_refused(build: Build, cpu: Execution) -> None:
     with pytest.raises(DeviceError, match="use fp32"):
-        build().prepare(recipe(), Execution("cpu", "tf32"))
+        build().prepare(recipe(), replace(cpu, precision="tf32"))
 
 
-def test_half_precision_is_near_single_precision(build: Build) -> None:
+def test_half_precision_is_near_single_precision(build: Build, cpu: Execution) -> None:
+    if cpu.backend == "openvino":
+        pytest.skip("OpenVINO has bf16 instead: backends/test_openvino.py")
     raw = tiles()
-    found = build(WEIGHTS / 30).prepare(recipe(), Execution("cpu", "fp16"))(raw).scores
+    found = build(WEIGHTS / 30).prepare(recipe(), replace(cpu, precision="fp16"))(raw).scores
     assert found is not None
     logits = expected_logits(raw, WEIGHTS / 30)
     error = abs(found - logits).max()
@@ -437,11 +457,13 @@ def test_plain_attributes_belong_to_a_modules_hash() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["uint32", "int64", "float64"])
-def test_wide_numbers_are_centred_before_they_are_rounded(build: Build, dtype: str) -> None:
+def test_wide_numbers_are_centred_before_they_are_rounded(
+    build: Build, cpu: Execution, dtype: str
+) -> None:
     raw = (tiles("int64").astype(np.int64) + 2_000_000_000).astype(dtype)
     wanted = recipe(dtype=dtype, offset=(2e9, 2e9), scale=(0.5, 0.5))
-    found = build().prepare(wanted, CPU)(raw).scores
-    narrow = build().prepare(recipe(offset=(0.0, 0.0), scale=(0.5, 0.5)), CPU)(tiles()).scores
+    found = build().prepare(wanted, cpu)(raw).scores
+    narrow = build().prepare(recipe(offset=(0.0, 0.0), scale=(0.5, 0.5)), cpu)(tiles()).scores
     assert found is not None
     assert narrow is not None
     np.testing.assert_allclose(found, narrow, rtol=1e-5, atol=1e-4)

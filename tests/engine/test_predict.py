@@ -22,7 +22,7 @@ from tile_infer import (
     TileInferWarning,
     predict_large,
 )
-from tile_infer.engine import planning
+from tile_infer.engine import runtime
 from tile_infer.engine.networks.export import export_onnx
 
 
@@ -206,7 +206,7 @@ def test_a_gpu_that_the_backend_cannot_use_is_no_reason_to_fail_unless_it_was_as
     if torch.cuda.is_available():
         pytest.skip("this machine's GPU can be used")
     found = {"auto": "cuda:0", "cuda": "cuda:0", "cpu": "cpu"}
-    monkeypatch.setattr(planning, "resolve_device", found.__getitem__)
+    monkeypatch.setattr(runtime, "resolve_device", found.__getitem__)
     with pytest.raises(DeviceError, match="device=cuda:0"):
         predict_large(slide, model, device="cuda")
     with pytest.warns(TileInferWarning, match="running on the CPU: device=cuda:0"):

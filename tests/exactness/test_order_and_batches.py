@@ -9,6 +9,7 @@ import pytest
 
 from tile_infer import Plan, plan_prediction, predict_large
 
+from ..engine.test_backends import needs_openvino
 from .run_plan import chunks, run_plan, small_blocks
 from .seeded_networks import SeededUNet, export, rarest_share, seeded, textured, unit
 from .whole_pass import TOLERANCE, logit_error, whole_pass, wrong_share
@@ -16,17 +17,21 @@ from .whole_pass import TOLERANCE, logit_error, whole_pass, wrong_share
 IMAGE = textured(420, 530, seed=11)[:, :, 0]
 
 
-@pytest.fixture(scope="module", params=["onnx", "torch"])
+@pytest.fixture(
+    scope="module", params=["onnx", "torch", pytest.param("openvino", marks=needs_openvino)]
+)
 def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     module = seeded(3, 0, classes=3)
     if request.param == "torch":
-        return module, module
-    return module, export(module, tmp_path_factory.mktemp("order") / "net.onnx", 1)
+        return module, module, request.param
+    return module, export(module, tmp_path_factory.mktemp("order") / "net.onnx", 1), request.param
 
 
 @pytest.fixture(scope="module")
 def plan(network: Any) -> Plan:
-    made = plan_prediction(IMAGE, network[1], tile=(188, 140), workers=2, output="logits")
+    made = plan_prediction(
+        IMAGE, network[1], tile=(188, 140), workers=2, output="logits", backend=network[2]
+    )
     assert small_blocks(made).grid.blocks > 30
     return made
 
@@ -43,16 +48,17 @@ def test_blocks_in_any_order_give_the_same_bytes(network: Any, plan: Plan) -> No
 def test_workers_give_the_same_bytes(network: Any, plan: Plan, workers: int) -> None:
     small = small_blocks(plan)
     assert small.execution.threads == 1
-    expected = chunks(run_plan(replace(small, workers=2), IMAGE, network[1]))
-    found = chunks(run_plan(replace(small, workers=workers), IMAGE, network[1]))
+    expected = chunks(run_plan(small, IMAGE, network[1]))
+    other = replace(small, execution=replace(small.execution, workers=workers))
+    found = chunks(run_plan(other, IMAGE, network[1]))
     assert found == expected
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
 def test_batches_give_the_same_labels(network: Any, batch: int) -> None:
-    module, model = network
+    module, model, backend = network
     found = predict_large(
-        IMAGE, model, tile=(156, 156), batch_size=batch, workers=2, output="logits"
+        IMAGE, model, tile=(156, 156), batch_size=batch, workers=2, output="logits", backend=backend
     )
     assert found.plan.grid.tiles == 63  # neither even nor a multiple of 5
     assert_equal(found.logits, np.asarray(found), module)
@@ -60,15 +66,15 @@ def test_batches_give_the_same_labels(network: Any, batch: int) -> None:
 
 @pytest.mark.parametrize("tile", [(116, 124), (188, 108), (116, 236), (500, 620)])
 def test_tiles_of_any_size_give_the_same_labels(network: Any, tile: tuple[int, int]) -> None:
-    module, model = network
-    found = predict_large(IMAGE, model, tile=tile, workers=2, output="logits")
+    module, model, backend = network
+    found = predict_large(IMAGE, model, tile=tile, workers=2, output="logits", backend=backend)
     assert found.plan.grid.tile == tile
     assert_equal(found.logits, np.asarray(found), module)
 
 
 @pytest.mark.parametrize("cores", [1, 2, 3])
 def test_blocks_of_any_size_give_the_same_labels(network: Any, plan: Plan, cores: int) -> None:
-    module, model = network
+    module, model, _ = network
     mask = run_plan(small_blocks(plan, cores), IMAGE, model)
     assert_equal(mask.scores, np.asarray(mask.levels[0][:]), module)
 
@@ -84,6 +90,9 @@ def test_an_image_read_from_disk_is_no_other(network: Any, tmp_path: Path) -> No
     import tifffile
 
     tifffile.imwrite(tmp_path / "image.tif", IMAGE, tile=(64, 128))
-    from_file = predict_large(tmp_path / "image.tif", network[1], tile=(188, 140), workers=2)
-    in_memory = predict_large(IMAGE, network[1], tile=(188, 140), workers=2)
+    _, model, backend = network
+    from_file, in_memory = (
+        predict_large(image, model, tile=(188, 140), workers=2, backend=backend)
+        for image in (tmp_path / "image.tif", IMAGE)
+    )
     assert np.array_equal(from_file, in_memory)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from tile_infer import Prediction, TileInferWarning, predict_large
 from tile_infer.tiler.axis import AxisGrid, exact_grid, with_chunks
 from tile_infer.tiler.geometry import AxisGeometry
 
+from ..engine.test_backends import needs_openvino
 from .seeded_networks import export, rarest_share, seeded, textured, unit
 from .whole_pass import TOLERANCE, logit_error, whole_pass, wrong_share
 
@@ -29,9 +31,15 @@ def logits(found: Prediction) -> np.ndarray[tuple[int, ...], np.dtype[np.float32
     return np.asarray(found.logits, np.float32)
 
 
-@pytest.mark.parametrize("core", [384, 368, 388, 380])
+@pytest.mark.parametrize(
+    ("core", "backend"),
+    [
+        *((core, "onnx") for core in (384, 368, 388, 380)),
+        *(pytest.param(core, "openvino", marks=needs_openvino) for core in (384, 388)),
+    ],
+)
 def test_a_stride_that_is_no_multiple_of_16_puts_wrong_labels(
-    core: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    core: int, backend: Literal["onnx", "openvino"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = seeded(4, 0, classes=3, seed=4)
     model = export(module, tmp_path / "572.onnx", 1, (572, 572))
@@ -39,8 +47,11 @@ def test_a_stride_that_is_no_multiple_of_16_puts_wrong_labels(
     reference = whole_pass(module, unit(image), module.shape)
     assert rarest_share(reference) >= 0.05
     with_core(core, monkeypatch)
-    found = predict_large(image, model, output="logits", normalize="unit", workers=2)
+    found = predict_large(
+        image, model, output="logits", normalize="unit", workers=2, backend=backend
+    )
     assert found.plan.grid.core == (core, core)
+    assert found.plan.execution.backend == backend
     wrong, error = wrong_share(np.asarray(found), reference), logit_error(logits(found), reference)
     if core % 16:
         assert wrong > 0.01

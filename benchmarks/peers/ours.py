@@ -1,0 +1,22 @@
+"""This package, in one call; the network as TorchScript or ONNX."""
+
+import sys
+from importlib import import_module
+
+from one_run import Done, Job, run
+from tile_infer import predict_large
+
+
+def segment(job: Job) -> Done:
+    """Segment into an OME-Zarr."""
+    out = job.out.with_suffix(".zarr")
+    tile = (job.tile, job.tile) if job.fixed else None
+    prediction = predict_large(job.image, job.network, out, tile=tile, trust_model=True)
+    grid = prediction.plan.grid
+    return Done(out, grid.tiles * grid.tile[0] * grid.tile[1], "0")
+
+
+if __name__ == "__main__":
+    # As everybody's libraries, what runs the network is imported before the clock starts.
+    import_module("onnxruntime" if any(each.endswith(".onnx") for each in sys.argv) else "torch")
+    run(segment, "tile-infer", "onnxruntime-gpu", "zarr", "tifffile")

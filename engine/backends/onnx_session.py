@@ -1,0 +1,67 @@
+"""Open a session of ONNX Runtime."""
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import onnx
+
+from ...tiler.errors import DeviceError, ModelError, first_line
+from .base import Execution
+from .device import cuda_index
+
+
+def onnx_session(model: onnx.ModelProto, execution: Execution) -> Any:
+    """Return a session on the device that was asked for.
+
+    Raises:
+        DeviceError: The device or precision cannot be had.
+        ModelError: ONNX Runtime cannot run the graph.
+    """
+    runtime = onnx_runtime()
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = execution.threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # its warnings are about its own optimisations
+    wanted: list[Any] = ["CPUExecutionProvider"]
+    if execution.device != "cpu":
+        options.log_severity_level = 4  # a missing CUDA is told below, in one line
+        provider = {
+            "device_id": cuda_index(execution.device),
+            "use_tf32": int(execution.precision == "tf32"),
+        }
+        wanted.insert(0, ("CUDAExecutionProvider", provider))
+    elif execution.precision == "tf32":
+        raise DeviceError("precision=tf32 exists on NVIDIA GPUs only; use fp32 on the CPU")
+    try:
+        session = runtime.InferenceSession(model.SerializeToString(), options, providers=wanted)
+    except Exception as error:  # ONNX Runtime's exceptions share no public base class
+        raise ModelError(f"ONNX Runtime cannot run this network: {first_line(error)}") from error
+    # ONNX Runtime falls back to the CPU in silence.
+    if execution.device != "cpu" and session.get_providers()[0] != "CUDAExecutionProvider":
+        raise DeviceError(
+            f"device={execution.device} cannot be had from ONNX Runtime (it needs an NVIDIA GPU, "
+            "onnxruntime-gpu, CUDA and cuDNN); use device=cpu, or install a torch with CUDA"
+        )
+    return session
+
+
+def onnx_runtime() -> Any:
+    """Return the module ``onnxruntime``.
+
+    Raises:
+        DeviceError: Two packages are installed that provide it.
+    """
+    both = []
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        try:
+            both.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    if len(both) == 2:
+        raise DeviceError(
+            f"{both[0]} and {both[1]} cannot live side by side; run: pip uninstall -y onnxruntime "
+            "onnxruntime-gpu && pip install onnxruntime-gpu"
+        )
+    import onnxruntime
+
+    return onnxruntime

@@ -1,0 +1,29 @@
+"""Choose which library runs a network, and on which device."""
+
+from ..tiler.errors import DeviceError
+from .backends.base import Backend, NetworkFacts
+from .backends.device import resolve_device
+from .settings import Settings
+
+BACKENDS: dict[str, tuple[Backend, ...]] = {"onnx": ("onnx", "openvino"), "torch": ("torch",)}
+"""What runs an ONNX file, and what a Torch module; the first where nothing else is asked for."""
+
+
+def choose_runtime(network: NetworkFacts, settings: Settings) -> tuple[Backend, str]:
+    """Return the library that runs a network, and ``cpu`` or ``cuda:N``.
+
+    Raises:
+        DeviceError: The device cannot be had, or the library asked for does not run the network.
+    """
+    possible = BACKENDS[network.backend]
+    asked = settings.backend or "auto"
+    if asked != "auto" and asked not in possible:
+        kind = {"onnx": "an ONNX file", "torch": "a Torch module"}[network.backend]
+        raise DeviceError(
+            f"backend={asked} does not run {kind}; use backend={' or '.join(possible)}"
+        )
+    backend = possible[0] if asked == "auto" else asked
+    device = settings.device or "auto"
+    if backend == "openvino" and device == "auto":
+        device = "cpu"
+    return backend, resolve_device(device)
