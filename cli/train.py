@@ -112,7 +112,7 @@ def train(
         no_flip: Leave tiles unmirrored.
         minutes: Stop at the first checkpoint after so long; the same command continues.
         threads: CPU threads.
-        device: cpu, cuda or cuda:N [default: cpu].
+        device: cpu, cuda, cuda:N or auto [default: cpu].
         terminal: Where to print.
     """
     require_extras()

@@ -47,7 +47,9 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
     text = io.StringIO()
     table = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
     table.writeheader()
-    table.writerows(asdict(row) for row in rows)
+    for row in rows:
+        # An empty cell is what spreadsheets take for "not measured".
+        table.writerow({key: "" if value != value else value for key, value in asdict(row).items()})
     with whole_file(path) as file:
         file.write(text.getvalue().encode())
 
@@ -97,11 +99,14 @@ def write_curves(path: Path, rows: Sequence[Row]) -> None:
         positive = np.where(np.asarray(values, float) > 0, values, np.nan)
         return [float(value) for value in (np.log10(positive) - low) / (high - low)]
 
-    names = ((_LOSS, "training loss"), (_VALIDATION, "validation loss"), (_DICE, "Dice (right)"))
-    curve(on_log_axis(losses[:, 0] if rows else []), _LOSS)
-    curve(on_log_axis(losses[:, 1] if rows else []), _VALIDATION)
-    curve([row.dice for row in rows], _DICE)
-    for number, (colour, name) in enumerate(names):
+    curves = [
+        ("training loss, weighted", _LOSS, on_log_axis(losses[:, 0] if rows else [])),
+        ("validation loss", _VALIDATION, on_log_axis(losses[:, 1] if rows else [])),
+        ("mean Dice (right)", _DICE, [row.dice for row in rows]),
+    ]
+    drawn = [each for each in curves if np.isfinite(each[2]).any()]
+    for number, (name, colour, values) in enumerate(drawn):
+        curve(values, colour)
         draw.text((_LEFT_PX + 160 * number, _TOP_PX - 16), name, fill=colour, anchor="lm")
     draw.text(((_LEFT_PX + right) / 2, height - 10), "steps", fill="black", anchor="mm")
     with whole_file(path) as file:

@@ -28,6 +28,8 @@ def test_the_table_holds_every_figure(tmp_path: Path) -> None:
 def test_each_curve_is_drawn(tmp_path: Path) -> None:
     write_curves(tmp_path / "a.png", ROWS)
     assert min(coloured(tmp_path / "a.png", name) for name in ("loss", "validation", "dice")) > 500
+    legend = imagecodecs.png_decode((tmp_path / "a.png").read_bytes())[:40].astype(int)
+    assert (np.abs(legend - (20, 140, 70)).max(-1) < 8).any()
 
 
 def test_without_validation_images_the_loss_alone_is_drawn(tmp_path: Path) -> None:
@@ -35,6 +37,11 @@ def test_without_validation_images_the_loss_alone_is_drawn(tmp_path: Path) -> No
     write_curves(tmp_path / "a.png", rows)
     assert coloured(tmp_path / "a.png", "loss") > 500
     assert coloured(tmp_path / "a.png", "dice") == coloured(tmp_path / "a.png", "validation") == 0
+    legend = imagecodecs.png_decode((tmp_path / "a.png").read_bytes())[:40].astype(int)
+    assert not (np.abs(legend - (20, 140, 70)).max(-1) < 8).any()
+    write_csv(tmp_path / "a.csv", rows)
+    with (tmp_path / "a.csv").open() as file:
+        assert {row["dice"] for row in csv.DictReader(file)} == {""}
     write_curves(tmp_path / "none.png", [])
     assert coloured(tmp_path / "none.png", "loss") == 0
 
