@@ -1,57 +1,28 @@
 """Progress of a run on stderr: a bar on a terminal, a line now and then elsewhere."""
 
 from time import monotonic
-from types import TracebackType
-
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from ..engine.pipeline import Progress as RunProgress
+from .bar import Bar
 from .terminal import Terminal
 
 PLAIN_INTERVAL_SECONDS = 10.0
 """Least time between two lines where there is no bar."""
 
 
-class ProgressReport:
+class ProgressReport(Bar):
     """Shows how far a run is; to be called after every block."""
 
     def __init__(self, terminal: Terminal, title: str) -> None:
-        self.terminal, self.title = terminal, title
+        super().__init__(terminal, title, "measuring the network")
         self.last_line = monotonic()
-        self.bar: Progress | None = None
-        if not terminal.quiet and terminal.stderr.is_terminal:
-            self.bar = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(bar_width=32),
-                TaskProgressColumn(),
-                TextColumn("{task.fields[detail]}", markup=False),
-                console=terminal.stderr,
-                transient=True,
-            )
-            self.task = self.bar.add_task(title, total=None, detail="measuring the network")
-
-    def __enter__(self) -> "ProgressReport":
-        if self.bar:
-            self.bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self.bar:
-            self.bar.stop()
 
     def __call__(self, progress: RunProgress) -> None:
         """Show the progress."""
         detail = describe(progress)
-        if self.bar:
-            self.bar.update(
-                self.task, total=progress.blocks, completed=progress.blocks_done, detail=detail
-            )
-        elif not self.terminal.quiet and monotonic() - self.last_line >= PLAIN_INTERVAL_SECONDS:
+        if self.show(progress.blocks_done, progress.blocks, detail) or self.terminal.quiet:
+            return
+        if monotonic() - self.last_line >= PLAIN_INTERVAL_SECONDS:
             self.last_line = monotonic()
             share = progress.blocks_done / progress.blocks
             self.terminal.note(f"{self.title}: {share:.0%}, {detail}")

@@ -1,11 +1,9 @@
 """Progress of a training on stderr: a bar on a terminal, a line per checkpoint elsewhere."""
 
 from time import monotonic
-from types import TracebackType
-
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from ..engine.training.progress import Progress as TrainingProgress
+from .bar import Bar
 from .progress import clock
 from .terminal import Terminal
 
@@ -13,39 +11,14 @@ _SILENCE_SECONDS = 30
 """Without a terminal, a line is printed at least so often."""
 
 
-class TrainingReport:
+class TrainingReport(Bar):
     """Shows how far a training is; to be called after every step."""
 
     def __init__(self, terminal: Terminal, title: str) -> None:
-        self.terminal, self.title = terminal, title
+        super().__init__(terminal, title, "making the weight maps")
         self.begun = self.said = monotonic()
         self.first: int | None = None
         self.told = 0
-        self.bar: Progress | None = None
-        if not terminal.quiet and terminal.stderr.is_terminal:
-            self.bar = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(bar_width=32),
-                TaskProgressColumn(),
-                TextColumn("{task.fields[detail]}", markup=False),
-                console=terminal.stderr,
-                transient=True,
-            )
-            self.task = self.bar.add_task(title, total=None, detail="making the weight maps")
-
-    def __enter__(self) -> "TrainingReport":
-        if self.bar:
-            self.bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self.bar:
-            self.bar.stop()
 
     def __call__(self, progress: TrainingProgress) -> None:
         """Show the progress."""
@@ -54,15 +27,11 @@ class TrainingReport:
             if self.first:
                 self.terminal.note(f"{self.title}: continued after step {self.first}")
             self.said = self.begun = monotonic()
-        if self.bar:
-            seconds = (monotonic() - self.begun) / max(1, progress.step - self.first - 1)
-            self.bar.update(
-                self.task,
-                total=progress.steps,
-                completed=progress.step,
-                detail=describe(progress, seconds),
-            )
-        elif len(progress.rows) > self.told:
+        seconds = (monotonic() - self.begun) / max(1, progress.step - self.first - 1)
+        detail = describe(progress, seconds)
+        if self.show(progress.step, progress.steps, detail):
+            return
+        if len(progress.rows) > self.told:
             self.told, self.said = len(progress.rows), monotonic()
             row = progress.rows[-1]
             # The loss shown is the mean since the row before; the step's own jumps too much.
@@ -72,8 +41,7 @@ class TrainingReport:
             )
         elif monotonic() - self.said > _SILENCE_SECONDS:
             self.said = monotonic()
-            seconds = (self.said - self.begun) / max(1, progress.step - self.first - 1)
-            self.terminal.note(f"{self.title}: {describe(progress, seconds)}")
+            self.terminal.note(f"{self.title}: {detail}")
 
 
 def describe(progress: TrainingProgress, seconds_per_step: float) -> str:
