@@ -213,7 +213,8 @@ class Options:
         Literal["auto", "onnx", "torch", "openvino"] | None, Parameter(group=MACHINE)
     ] = None
     """Library that runs the network: onnx is ONNX Runtime; openvino runs ONNX files too, on a CPU
-    [default: auto, that is onnx for an ONNX file, else torch]."""
+    [default: auto, that is onnx for an ONNX file, or openvino where it is clearly faster on a large
+    image; else torch]."""
     precision: Annotated[
         Literal["fp32", "tf32", "bf16", "fp16"] | None, Parameter(group=MACHINE)
     ] = None

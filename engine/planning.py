@@ -9,6 +9,7 @@ from .augmentation import TURNS, turned_recipe
 from .backends import open_network
 from .backends.base import Execution, Network, Recipe
 from .backends.device import cpu_cores
+from .calibration import WORTH_TILES, Calibration, calibrate
 from .channels import choose_channels
 from .contradictions import check_declared
 from .inspection import inspect
@@ -17,7 +18,7 @@ from .nodata import choose_nodata
 from .normalize import largest_input, resolve_normalization
 from .plan import Plan
 from .recipe import build_recipe, class_names, output_bytes
-from .runtime import choose_runtime
+from .runtime import choose_runtime, other_runtimes
 from .said import said_notes
 from .settings import Settings
 from .sizing import choose_batch, fit_memory
@@ -76,6 +77,11 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
     grid, workers, memory_bytes = fit_memory(facts, grid, recipe, tile_bytes, batch, kind, settings)
     threads = max(1, cpu_cores() // workers) if kind == "cpu" else 1
     execution = Execution(device, settings.precision or "fp32", threads, workers, backend)
+    calibration = Calibration(execution, "")
+    others = other_runtimes(facts, execution, settings)
+    if others and grid.tiles * len(turns) >= WORTH_TILES:
+        calibration = calibrate(network.prepare, recipe, batch, [execution, *others])
+        execution = calibration.execution
     as_asked = settings.halo is None and settings.tolerance is None
     exact = tiling.fits and tiling.blend is None and as_asked and not probe.whole_numbers
     return Plan(
@@ -100,7 +106,7 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
         # Whom a run trusts is not handed on with its plan, which somebody else may have written.
         settings=replace(settings, trust_model=None).resolved(
             device=device,
-            backend=backend,
+            backend=execution.backend,
             axes=source.facts.axes,
             precision=execution.precision,
             level=None if settings.mpp is not None else level,
@@ -120,6 +126,7 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
         asked=tuple(settings.given()),
         notes=(
             normalization.note,
+            *([calibration.note] if calibration.note else []),
             *level_notes,
             *nodata_notes,
             *tiling.notes,

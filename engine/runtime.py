@@ -1,7 +1,9 @@
 """Choose which library runs a network, and on which device."""
 
+from dataclasses import replace
+
 from ..tiler.errors import DeviceError
-from .backends.base import Backend, NetworkFacts
+from .backends.base import Backend, Execution, NetworkFacts
 from .backends.device import resolve_device
 from .settings import Settings
 
@@ -27,3 +29,13 @@ def choose_runtime(network: NetworkFacts, settings: Settings) -> tuple[Backend, 
     if backend == "openvino" and device == "auto":
         device = "cpu"
     return backend, resolve_device(device)
+
+
+def other_runtimes(
+    network: NetworkFacts, usual: Execution, settings: Settings
+) -> tuple[Execution, ...]:
+    """Return what else could run a network on a CPU, where the user leaves the choice to us."""
+    if settings.backend not in (None, "auto") or usual.device != "cpu":
+        return ()
+    possible = BACKENDS[network.backend]
+    return tuple(replace(usual, backend=each) for each in possible if each != usual.backend)
