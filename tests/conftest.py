@@ -1,0 +1,13 @@
+"""What holds for all tests."""
+
+import sys
+
+import pytest
+
+from tile_infer.engine import planning
+
+
+@pytest.fixture(autouse=True)
+def nothing_depends_on_a_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no plan be chosen by what was faster today; ``test_calibration`` undoes it."""
+    monkeypatch.setattr(planning, "WORTH_TILES", sys.maxsize)
