@@ -21,6 +21,7 @@ from .terminal import Terminal
 from .training_progress import TrainingReport
 
 if TYPE_CHECKING:
+    from ..engine.training.history import Row
     from ..engine.training.pairs import Pair
     from ..engine.training.progress import Progress
     from ..engine.training.trainer import Trained
@@ -181,17 +182,21 @@ def train(
         checkpoint.unlink(missing_ok=True)
     drawn = 0
 
-    def told(progress: "Progress") -> None:
+    def draw(rows: "Sequence[Row]") -> None:
         nonlocal drawn
+        drawn = len(rows)
+        write_csv(out.with_suffix(".csv"), rows)
+        write_curves(out.with_suffix(".png"), rows)
+
+    def told(progress: "Progress") -> None:
         report(progress)
         if len(progress.rows) > drawn:
-            drawn = len(progress.rows)
-            write_csv(out.with_suffix(".csv"), progress.rows)
-            write_curves(out.with_suffix(".png"), progress.rows)
+            draw(progress.rows)
 
     with TrainingReport(terminal, network) as report:
         trained = run(subject, learn, measure, settings, checkpoint, told)
     if report.first is None:
+        draw(trained.rows)  # they may be gone
         terminal.note("nothing was left to train; more --steps go on, --overwrite begins anew")
     write_onnx(trained.network, out, None, {"classes": names, **constants})
     for line in _lines(out, trained, steps):

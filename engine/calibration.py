@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from time import perf_counter
 from typing import NamedTuple
 
@@ -61,8 +62,8 @@ def calibrate(
     seconds: dict[int, float] = {}
     for number, candidate in enumerate(candidates):
         try:
-            run = prepare(recipe, candidate)
-            seconds[number] = _seconds(run, tiles, candidate.workers, clock)
+            opened = partial(prepare, recipe, candidate)
+            seconds[number] = _seconds(opened, tiles, candidate.workers, clock)
         except (DeviceError, MissingExtraError, ModelError):
             if number == 0:
                 return Calibration(candidate, "")  # the run itself will say what is wrong
@@ -93,10 +94,13 @@ def _noise(recipe: Recipe, batch: int) -> NDArray[np.generic]:
 
 
 def _seconds(
-    run: Runner, tiles: NDArray[np.generic], workers: int, clock: Callable[[], float]
+    prepare: Callable[[], Runner],
+    tiles: NDArray[np.generic],
+    workers: int,
+    clock: Callable[[], float],
 ) -> float:
-    """Return the time per tile."""
-    times = []
+    """Return the time per tile; the runner is gone when the next one is prepared."""
+    run, times = prepare(), []
     with ThreadPoolExecutor(workers) as pool:
         for _ in range(1 + _RUNS):
             begun = clock()

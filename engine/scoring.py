@@ -160,9 +160,11 @@ def _said_of(mask: str | Path) -> tuple[tuple[str, ...], int | None]:
 
 def _kind_of(found: Source, true: Source, truth: str | Path, names: tuple[str, ...]) -> TruthKind:
     """Return ``binary`` for one class beside the background, whatever its number; else classes."""
-    labels = _labels_of(true)
+    if len(names) > 2:
+        return "class"
     in_mask = len(names) - 1 or len(_labels_of(found))
-    if in_mask > 1 and len(names) == 1 and len(labels) == 1:
+    labels = _labels_of(true)
+    if in_mask > 1 and len(labels) == 1:
         raise SettingError(
             f"the mask has {in_mask} labels beside 0, and {truth} one; give the mask first, then "
             "the truth, or use truth=binary to count anything but 0 as found"

@@ -57,6 +57,9 @@ _REFUSED = {
 CHECKPOINT_WORDS = (b"network", b"options", b"state", b"metadata", b"training")
 """Keys of a checkpoint of our own, as a pickle spells them."""
 
+_SEARCHED_BYTES = 16 << 20
+"""Of a pickle; those of checkpoints, whose tensors lie beside it, are far smaller."""
+
 _BY_START = (
     (b"\x89HDF", 0, "keras"),
     (b"TFL3", 4, "tflite"),
@@ -161,8 +164,6 @@ def _kind_of_zip(path: Path) -> str:
     try:
         with ZipFile(path) as archive:
             names = archive.namelist()
-            pickled = next((name for name in names if name.endswith("/data.pkl")), None)
-            words = archive.read(pickled) if pickled else b""  # searched, not unpickled
     except (BadZipFile, OSError) as error:
         raise ModelError(
             f"model {path} is a damaged zip archive ({error}); copy it again"
@@ -175,6 +176,14 @@ def _kind_of_zip(path: Path) -> str:
     if "constants.pkl" in inside and any(name.startswith("code/") for name in inside):
         return "torchscript"
     if "data.pkl" in inside:
-        ours = all(word in words for word in CHECKPOINT_WORDS)
-        return "checkpoint" if ours else "pickled"
+        return "checkpoint" if _is_checkpoint(path) else "pickled"
     return "keras" if "config.json" in inside and "metadata.json" in inside else "zip"
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Say whether a pickle in a zip is a checkpoint of our own; it is searched, not unpickled."""
+    with ZipFile(path) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+        with archive.open(name) as pickled:
+            words = pickled.read(_SEARCHED_BYTES)
+    return all(word in words for word in CHECKPOINT_WORDS)

@@ -88,7 +88,9 @@ def test_a_finished_training_is_not_repeated_and_an_unfinished_one_continued(
     written = Path("b.pt").stat().st_mtime_ns
     assert run("train", *data, "--out", "b.onnx", *SMALL, *ADAM).code == 0
     assert Path("b.pt").stat().st_mtime_ns == written
+    Path("b.csv").unlink()
     assert "nothing was left to train" in run("train", *data, "--out", "b.onnx", *SMALL, *ADAM).err
+    assert Path("b.csv").exists()
     fewer = run("train", *data, "--out", "b.onnx", *SMALL[:6], "--steps", "2", *SMALL[8:], *ADAM)
     assert "--steps 2 was passed already" in fewer.out + fewer.err
     refused = run("train", *data, "--out", "b.onnx", *SMALL, *ADAM, "--seed", "3")

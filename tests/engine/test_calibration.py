@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import pytest
@@ -27,8 +28,10 @@ class Machine:
 
     def __init__(self, **seconds: float | Exception) -> None:
         self.seconds, self.now, self.runs = seconds, 0.0, 0
+        self.open: WeakSet[Runner] = WeakSet()
 
     def prepare(self, recipe: Recipe, execution: Execution) -> Runner:
+        assert not self.open, "the one before is still there"
         taken = self.seconds[execution.backend]
         if isinstance(taken, Exception):
             raise taken
@@ -39,6 +42,7 @@ class Machine:
             self.runs += 1
             return Output(None, None)
 
+        self.open.add(run)
         return run
 
     def clock(self) -> float:
