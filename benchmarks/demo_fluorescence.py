@@ -5,7 +5,6 @@ pink, twice as large, one channel. Each way to make it look more like what was l
 way was chosen by the result.
 """
 
-import os
 from collections.abc import Callable, Mapping
 from itertools import product
 from pathlib import Path
@@ -16,13 +15,13 @@ import tifffile
 from numpy.typing import NDArray
 
 import tile_infer.engine.networks
+from data_folder import DATA
 from results_file import save
 from tile_infer import predict_large
 from tile_infer.engine.matching import Matching
 from tile_infer.engine.measures import confusion_of, counts_of
 from tile_infer.tiler.box import Box
 
-DATA = Path(os.environ.get("TILE_INFER_TEST_DATA") or Path(__file__).parents[2] / "shared/data")
 DEMO = Path(tile_infer.engine.networks.__file__).parent / "demo.onnx"
 MIN_SIZE_PX = 30
 HAEMATOXYLIN = np.array([0.65, 0.704, 0.286])

@@ -14,7 +14,6 @@ import collections
 import contextlib
 import io
 import multiprocessing
-import os
 import re
 import shutil
 import subprocess
@@ -34,12 +33,12 @@ from typing import Any
 import numpy as np
 import zarr
 
+from data_folder import DATA
 from results_file import save
 from returning_network import write_returning_network
 from tifffile_pixels import first_plane
 from tile_infer.cli.main import main as tile_infer
 
-DATA = Path(os.environ.get("TILE_INFER_TEST_DATA") or Path(__file__).parents[2] / "shared/data")
 SLOW_SECONDS, HUNG_SECONDS = 20.0, 120.0
 CHANNELS = (1, 3)
 KEPT = (100, 60)

@@ -11,7 +11,6 @@ like any other here, so that every label can be compared.
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -30,11 +29,11 @@ import torch
 import zarr
 from numpy.typing import NDArray
 
+from data_folder import DATA
 from results_file import save
 from tile_infer.engine.networks.export import export_onnx
 from tile_infer.engine.networks.unet import UNet
 
-DATA = Path(os.environ.get("TILE_INFER_TEST_DATA") or Path(__file__).parents[2] / "shared/data")
 WORLD, PHOTOGRAPH = DATA / "large/cog_world.tif", DATA / "large/osd_6976x5074.jpg"
 SLIDE = DATA / "slides/CMU-1-Small-Region.svs"
 CROP_PX, CROP_AT = 4000, (4096, 18432)

@@ -7,7 +7,6 @@ the summed windows. Neither loop uses the engine; of its plan only the distance 
 """
 
 import argparse
-import os
 import sys
 import tempfile
 import warnings
@@ -21,10 +20,10 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from data_folder import DATA
 from results_file import save
 from tile_infer import ModelError, TileInferWarning, predict_large
 
-DATA = Path(os.environ.get("TILE_INFER_TEST_DATA") or Path(__file__).parents[2] / "shared/data")
 MODELS, PHOTOGRAPH = DATA / "models", DATA / "large/osd_6976x5074.jpg"
 HEIGHT, WIDTH = 601, 1103
 CUTS = {  # first output pixel kept, and how many, of a tile: multiples of the period

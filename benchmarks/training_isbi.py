@@ -5,7 +5,6 @@ tests each file through the engine on slices 24 to 29, which nothing else looks 
 stopped; the same command continues.
 """
 
-import os
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from data_folder import DATA
 from results_file import save
 from tile_infer import predict_large
 from tile_infer.engine.backends.metadata import Metadata
@@ -39,7 +39,6 @@ from trainings import (
     unfinished,
 )
 
-DATA = Path(os.environ.get("TILE_INFER_TEST_DATA") or Path(__file__).parents[2] / "shared/data")
 TRAINING, VALIDATION, TEST = range(20), range(20, 24), range(24, 30)
 CLASSES = ("membrane", "cell")
 SETTINGS = TrainingSettings(
