@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.abc.codec import BytesBytesCodec
 from zarr.abc.store import Store
-from zarr.codecs import ZstdCodec
 from zarr.core.array_spec import ArrayConfigParams
 
 from ...tiler.box import Box
 from ..plan import Plan
+from .codecs import label_codec, score_codec
 from .metadata import group_attributes
 from .pyramid import block_levels, box_at, build_level, halve, level_shapes
 from .records import Record, create_records, read_records, write_record
@@ -41,6 +42,7 @@ class Mask:
                 plan.recipe.label_dtype,
                 plan.recipe.not_computed,
                 ("y", "x"),
+                label_codec(plan.recipe.classes),
             )
             for level, shape in enumerate(shapes)
         ]
@@ -55,6 +57,7 @@ class Mask:
                 dtype,
                 float("nan"),
                 ("class", "y", "x"),
+                score_codec(),
             )
         ours = zarr.open_group(store, path=OURS, mode="r+")
         records = ours.get("records")
@@ -71,6 +74,7 @@ class Mask:
         dtype: str,
         fill_value: float,
         axes: tuple[str, ...],
+        codec: BytesBytesCodec,
     ) -> ZarrArray:
         found = self.group.get(name)
         if found is None:
@@ -80,7 +84,7 @@ class Mask:
                 chunks=chunks,
                 dtype=dtype,
                 fill_value=fill_value,
-                compressors=ZstdCodec(level=1),
+                compressors=codec,
                 dimension_names=axes,
                 config=_CONFIG,
             )

@@ -55,11 +55,12 @@ def halve(labels: NDArray[np.generic]) -> NDArray[np.generic]:
     height, width = labels.shape
     if height % 2 or width % 2:
         labels = np.pad(labels, ((0, height % 2), (0, width % 2)), mode="edge")
-    a, b = labels[::2, ::2], labels[::2, 1::2]
-    c, d = labels[1::2, ::2], labels[1::2, 1::2]
+    # Copies without gaps are compared three times as fast.
+    a, b, c, d = (labels[y::2, x::2].copy() for y, x in ((0, 0), (0, 1), (1, 0), (1, 1)))
     alone = (a != b) & (a != c) & (a != d)
-    pair_with_b = (b == c) | (b == d)
-    return np.where(alone & pair_with_b, b, np.where(alone & (c == d), c, a))
+    np.copyto(a, c, where=alone & (c == d))
+    np.copyto(a, b, where=alone & ((b == c) | (b == d)))
+    return a
 
 
 def build_level(finer: ZarrArray, coarser: ZarrArray) -> None:

@@ -11,6 +11,9 @@ from .store import ZarrArray
 ABSENT = -1
 """Fill value of the records' array: a block without a record."""
 
+MANY_CLASSES = 20
+"""From so many on, counting all at once is faster than one after the other."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -35,9 +38,12 @@ class Record:
         filled: int = 0,
     ) -> "Record":
         """Count the labels of a block, of which ``filled`` are "not computed" for want of data."""
-        counts = np.bincount(labels.ravel(), minlength=not_computed + 1)
-        broken = int(counts[not_computed]) - filled
-        return cls(block, tuple(counts[:classes].tolist()), broken, filled)
+        if classes < MANY_CLASSES:
+            pixels = tuple(int(np.count_nonzero(labels == label)) for label in range(classes))
+        else:
+            pixels = tuple(np.bincount(labels.ravel(), minlength=not_computed)[:classes].tolist())
+        broken = labels.size - sum(pixels) - filled
+        return cls(block, pixels, broken, filled)
 
 
 def create_records(group: zarr.Group, blocks: int, classes: int) -> ZarrArray:
