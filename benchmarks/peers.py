@@ -13,14 +13,10 @@ pip finds the CPU's Torch only where it is told of it; otherwise each environmen
 """
 
 import argparse
-import json
-import os
 import shutil
-import subprocess
 import sys
 import venv
 from dataclasses import dataclass
-from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from statistics import median
@@ -28,18 +24,17 @@ from typing import Any, Literal
 
 import numpy as np
 import onnx
-import tifffile
 import torch
-import zarr
 from numpy.typing import NDArray
 
+from fresh_process import SCRIPTS, NotRunError, labels_of, output, run_script
 from results_file import save
+from slide_file import described
 from tile_infer.engine.backends.device import cpu_cores
 from tile_infer.engine.networks.export import export_onnx
 from tile_infer.engine.networks.tissue import tissue, write_slide
 from tile_infer.engine.networks.unet import UNet
 
-SCRIPTS = Path(__file__).parent / "peers"
 WORK = Path(__file__).parent.parent / "build" / "peers"
 
 COMMON = ("torch==2.13.0", "numpy==2.4.6", "tifffile==2026.3.3", "imagecodecs==2026.3.6")
@@ -113,10 +108,6 @@ def tables(fastest: str) -> dict[str, list[Arm]]:
     }
 
 
-class NotRunError(Exception):
-    """A peer could not be installed, or failed."""
-
-
 def python_of(environment: str) -> Path:
     """Return the interpreter of an environment, which is made if it is not there."""
     if environment == OURS:
@@ -129,44 +120,6 @@ def python_of(environment: str) -> Path:
         output([python, "-m", "pip", "install", "--quiet", *ENVIRONMENTS[environment]])
         done.write_text(wanted)
     return python
-
-
-def output(command: list[Any], cores: set[int] | None = None) -> str:
-    """Return what a command printed.
-
-    Raises:
-        NotRunError: It failed; the text is the last line of its complaint.
-    """
-    limited = partial(os.sched_setaffinity, 0, cores) if cores else None
-    done = subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, preexec_fn=limited
-    )
-    if done.returncode:
-        complaint = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise NotRunError(complaint[-1])
-    return done.stdout
-
-
-def run_script(
-    python: Path, script: str, image: Path, network: Path, out: Path, threads: int, *options: str
-) -> dict[str, Any]:
-    """Run one script in a fresh process and return what it printed, its labels read."""
-    command = [python, SCRIPTS / f"{script}.py", "--image", image, "--network", network]
-    command += ["--out", out, "--threads", threads, *options]
-    cores = set(sorted(os.sched_getaffinity(0))[:threads])
-    found: dict[str, Any] = json.loads(output(command, cores).splitlines()[-1])
-    return found
-
-
-def labels_of(found: dict[str, Any]) -> NDArray[np.generic]:
-    """Return the labels that a script has written."""
-    path = Path(found["labels"])
-    if path.suffix == ".npy":
-        return np.asarray(np.load(path))
-    there = zarr.open(path, mode="r")
-    array = there[found["array"]] if isinstance(there, zarr.Group) else there
-    assert isinstance(array, zarr.Array)
-    return np.asarray(array[:])
 
 
 def unet(padding: Padding, width: int | None) -> UNet:
@@ -195,22 +148,6 @@ def write_networks(folder: Path, width: int | None) -> None:
         example = torch.zeros(1, 3, network.smallest + 64, network.smallest + 96)
         torch.jit.trace(network, example).save(str(folder / f"{padding}.pt"))  # type: ignore[no-untyped-call]
         export_onnx(network, folder / f"{padding}.onnx", in_channels=3, normalize="unit")
-
-
-def described(image: Path) -> dict[str, Any]:
-    """Return how an image is coded."""
-    with tifffile.TiffFile(image) as file:
-        page = file.pages.first
-        height, width = page.shape[:2]
-        subsampling = page.tags.get("YCbCrSubSampling")
-        return {
-            "size_px": [height, width],
-            "tile_px": [page.tilelength, page.tilewidth],
-            "compression": page.compression.name,
-            "jpeg_quality": 90,
-            "subsampling": None if subsampling is None else list(subsampling.value),
-            "bits_per_px": round(8 * sum(page.databytecounts) / (height * width), 2),
-        }
 
 
 def summary(arm: Arm, runs: list[dict[str, Any]], ours_px: int | None) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The unit of work: read a block's region, run its tiles, write its chunks."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Semaphore
 
 import numpy as np
@@ -23,6 +23,7 @@ from .decision import decide
 from .nodata import Missing, empty_of_mask, fill_missing, leave_out
 from .plan import Plan
 from .sources import Source
+from .stages import Stopwatch
 from .stitcher.mask import Mask
 from .stitcher.records import Record
 
@@ -41,6 +42,8 @@ class Worker:
     """Where the result goes."""
     slots: Semaphore
     """As many as blocks may be on the device at once; others read and write meanwhile."""
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    """What the time goes to."""
 
 
 def infer_block(worker: Worker, block: int) -> Record:
@@ -59,17 +62,20 @@ def infer_block(worker: Worker, block: int) -> Record:
         TileInferError: Something failed; the text names stage, block and file. Nothing of the block
             counts as done.
     """
-    plan = worker.plan
+    plan, lap = worker.plan, worker.stopwatch.lap
     box = plan.grid.block_box(block)
     where = f"block {block} (pixels {box.y.start}:{box.y.stop}, {box.x.start}:{box.x.stop})"
+    worker.stopwatch.start()
     try:
         pixels, empty = _read(worker, box)
     except ImageError as error:  # names file and pixels already
         raise ImageError(f"{error} (reading {where})") from error
     except Exception as error:
         raise ImageError(f"reading {plan.image.name}, {where}: {_cause(error)}") from error
+    lap("reading")
     try:
         with worker.slots:
+            lap("waiting")
             labels, scores = _infer(worker, box, pixels)
     except TileInferError:
         raise
@@ -82,10 +88,12 @@ def infer_block(worker: Worker, block: int) -> Record:
             f"{plan.network.name} returned NaN or infinity for {record.not_computed} pixels of "
             f"{where}; check the normalisation and the precision"
         )
+    lap("assembling")
     try:
         worker.mask.write(record, box, labels, scores)
     except Exception as error:
         raise OutputError(f"writing {where}: {_cause(error)}") from error
+    lap("writing")
     return record
 
 
@@ -155,7 +163,7 @@ def _run_tiles(
     worker: Worker, box: Box, pixels: NDArray[np.generic]
 ) -> Iterator[tuple[Box, Output, int]]:
     """Run the tiles over ``box`` in batches; yield each tile's window, and where its result is."""
-    grid, batch = worker.plan.grid, worker.plan.batch
+    grid, batch, lap = worker.plan.grid, worker.plan.batch, worker.stopwatch.lap
     origin = grid.input_box(box)
     tiles = grid.tiles_over(box)
     for first in range(0, len(tiles), batch):
@@ -166,7 +174,10 @@ def _run_tiles(
             views.append(pixels[fed.shift(-origin.y.start, -origin.x.start).slices])
         if worker.plan.network.batch:  # a file that fixes the batch is given no less
             views += views[-1:] * (batch - len(views))
-        output = worker.run(np.stack(views))
+        batched = np.stack(views)
+        lap("assembling")
+        output = worker.run(batched)
+        lap("network")
         for index, tile in enumerate(chosen):
             yield grid.window_box(tile), output, index
 

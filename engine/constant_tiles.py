@@ -27,6 +27,8 @@ class RememberingRunner:
         self.run = run
         self.remembered = 0
         """Tiles that did not have to be run."""
+        self.ran = 0
+        """Tiles that were run, with those that only fill a batch."""
         self._known: OrderedDict[tuple[bytes, int], Output] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -38,7 +40,7 @@ class RememberingRunner:
         """
         colour = colour_of(tiles)
         if colour is None:
-            return self.run(tiles)
+            return self._ran(tiles)
         key = colour, len(tiles)
         with self._lock:
             found = self._known.get(key)
@@ -46,12 +48,17 @@ class RememberingRunner:
                 self._known.move_to_end(key)
                 self.remembered += len(tiles)
                 return found
-        found = self.run(tiles)
+        found = self._ran(tiles)
         with self._lock:
             self._known[key] = found
             while len(self._known) > KEPT:
                 self._known.popitem(last=False)
         return found
+
+    def _ran(self, tiles: NDArray[np.generic]) -> Output:
+        with self._lock:
+            self.ran += len(tiles)
+        return self.run(tiles)
 
 
 def colour_of(tiles: NDArray[np.generic]) -> bytes | None:

@@ -40,6 +40,8 @@ from .planning import make_plan
 from .prediction import Prediction, build_report
 from .settings import Settings, typed
 from .sources import Source, open_source
+from .sources.segment_cache import SegmentCache
+from .stages import Stopwatch
 from .stitcher.mask import Mask
 from .stitcher.records import Record
 from .stitcher.store import claim, clear, open_store, place, stored_plan
@@ -74,9 +76,10 @@ def predict(
             on_plan(plan)
         mask, records = _opened(store, plan)
         todo = [block for block in range(plan.grid.blocks) if block not in records]
+        stopwatch, remembering = Stopwatch(), None
         if todo:
-            run = RememberingRunner(run or prepare(network, plan))
-            worker = Worker(plan, source, run, mask, Semaphore(plan.workers))
+            remembering = RememberingRunner(run or prepare(network, plan))
+            worker = Worker(plan, source, remembering, mask, Semaphore(plan.workers), stopwatch)
             sizes = {block: plan.grid.block_box(block).shape for block in todo}
             clock = Clock(plan.grid.blocks, len(records), sum(h * w for h, w in sizes.values()))
             if on_progress:
@@ -99,9 +102,26 @@ def predict(
             with _writing(store):
                 mask.finish()
         report = build_report(
-            plan, place(store), records.values(), perf_counter() - begun, len(todo)
+            plan,
+            place(store),
+            records.values(),
+            perf_counter() - begun,
+            len(todo),
+            stopwatch.seconds,
+            _counts(remembering, source, mask),
         )
         return Prediction(mask.levels[0], mask.group, plan, report)
+
+
+def _counts(run: RememberingRunner | None, source: Source, mask: Mask) -> dict[str, int | None]:
+    """Return what this run has done; ``None`` where the source does not count."""
+    cache: SegmentCache | None = getattr(source, "cache", None)
+    return {
+        "tiles_run": run.ran if run else 0,
+        "tiles_remembered": run.remembered if run else 0,
+        "segments_decoded": cache.decoded if cache else None,
+        "chunks_written": mask.chunks_written,
+    }
 
 
 def _default_out(image: Any, name: str) -> Path | MemoryStore:

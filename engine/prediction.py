@@ -1,7 +1,7 @@
 """What `predict_large` returns, and the report of a run."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from .memory import peak_rss_bytes
 from .plan import Plan, network_summary
+from .stages import Stage
 from .stitcher.records import Record
 from .stitcher.store import ZarrArray
 
@@ -90,9 +91,15 @@ class Prediction:
 
 
 def build_report(
-    plan: Plan, place: str, records: Iterable[Record], seconds: float, blocks_run: int
+    plan: Plan,
+    place: str,
+    records: Iterable[Record],
+    seconds: float,
+    blocks_run: int,
+    stages: Mapping[Stage, float],
+    counts: Mapping[str, int | None],
 ) -> dict[str, Any]:
-    """Return the report, from the plan and the stored records alone but for time and memory.
+    """Return the report, from the plan and the stored records but for what this run spent and did.
 
     Args:
         plan: The plan.
@@ -100,6 +107,8 @@ def build_report(
         records: One record for each block.
         seconds: Time this run took.
         blocks_run: Blocks that this run computed; the others were there before.
+        stages: Seconds that this run spent in each stage, summed over its threads.
+        counts: What this run did, to be checked against the plan.
 
     Returns:
         The figures. Shares of classes are of the pixels with data, that of nodata is of all.
@@ -122,6 +131,8 @@ def build_report(
         "backend": plan.execution.backend,
         "peak_rss_bytes": peak_rss_bytes(),
         "blocks_run": blocks_run,
+        "stages": {stage: round(spent, 4) for stage, spent in stages.items()},
+        "counts": dict(counts),
         "classes": [
             {
                 "label": label,

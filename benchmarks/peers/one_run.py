@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,10 @@ class Job:
     """Whether to average over mirror images, where that is the peer's default."""
     fixed: bool
     """Whether this package, too, takes tiles of that size; by itself it chooses one."""
+    backend: Literal["onnx", "openvino"] | None
+    """Who runs an ONNX file; ``None`` for what this package would choose."""
+    gaps: bool
+    """Whether one whole pass also writes how far the two best logits differ."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,8 @@ def _job() -> Job:
     parser.add_argument("--batch", type=int)
     parser.add_argument("--mirrored", action="store_true")
     parser.add_argument("--fixed", action="store_true")
+    parser.add_argument("--backend")
+    parser.add_argument("--gaps", action="store_true")
     options = parser.parse_args()
     options.core = options.core or options.tile
     return Job(**vars(options))

@@ -11,7 +11,9 @@ def segment(job: Job) -> Done:
     """Segment into an OME-Zarr."""
     out = job.out.with_suffix(".zarr")
     tile = (job.tile, job.tile) if job.fixed else None
-    prediction = predict_large(job.image, job.network, out, tile=tile, trust_model=True)
+    prediction = predict_large(
+        job.image, job.network, out, tile=tile, backend=job.backend, trust_model=True
+    )
     grid = prediction.plan.grid
     return Done(out, grid.tiles * grid.tile[0] * grid.tile[1], "0")
 

@@ -22,7 +22,7 @@ PIXEL_SIZE_UM = 0.5
 """Micrometres per pixel, as of a 20x objective."""
 
 _TILE_PX = 256
-_JPEG_QUALITY = 90
+JPEG_QUALITY = 90
 
 # Optical density per unit of stain in (red, green, blue): light falls off as exp(-density).
 _HAEMATOXYLIN = (0.86, 0.98, 0.46)
@@ -122,7 +122,7 @@ def write_slide(
         photometric="rgb",
         tile=(_TILE_PX, _TILE_PX),
         compression="jpeg",
-        compressionargs={"level": _JPEG_QUALITY},
+        compressionargs={"level": JPEG_QUALITY},
         resolution=(per_cm, per_cm),
         resolutionunit="CENTIMETER",
         metadata=None,

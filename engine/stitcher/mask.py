@@ -1,5 +1,6 @@
 """The mask on its way: arrays, blocks that are done, blocks to write, and the end."""
 
+import threading
 from itertools import product
 from math import prod
 from typing import Any
@@ -65,6 +66,9 @@ class Mask:
             records = create_records(ours, plan.grid.blocks, len(plan.class_names))
         assert isinstance(records, zarr.Array)
         self.records = records
+        self.chunks_written = 0
+        """Chunks of labels and scores written so far; one written twice counts twice."""
+        self._lock = threading.Lock()
 
     def _open(
         self,
@@ -108,12 +112,17 @@ class Mask:
             scores: ``(class, y, x)``, where the plan stores them.
         """
         if self.scores is not None and scores is not None:
-            self.scores[(slice(None), *box.slices)] = scores
-        self.levels[0][box.slices] = labels
+            self._put(self.scores, box, scores)
+        self._put(self.levels[0], box, labels)
         for level in range(1, self.block_levels + 1):
             labels = halve(labels)
-            self.levels[level][box_at(box, level).slices] = labels
+            self._put(self.levels[level], box_at(box, level), labels)
         write_record(self.records, record)
+
+    def _put(self, array: ZarrArray, box: Box, values: NDArray[np.generic]) -> None:
+        array[(..., *box.slices)] = values
+        with self._lock:
+            self.chunks_written += prod(map(len, _chunks_over(array, box)))
 
     def done(self) -> dict[int, Record]:
         """Return the records of the blocks whose chunks are all present."""
@@ -132,13 +141,7 @@ class Mask:
         box = self.plan.grid.block_box(block)
         for level, array in enumerate(self._written_by_blocks()):
             part = box if array is self.scores else box_at(box, level)
-            spans = [
-                range(side.start // size, -(-side.stop // size))
-                for side, size in zip(part, array.chunks[-2:], strict=True)
-            ]
-            if array is self.scores:
-                spans.insert(0, range(array.shape[0]))
-            for index in product(*spans):
+            for index in product(*_chunks_over(array, part)):
                 if array.metadata.encode_chunk_key(index) not in present[array.path]:
                     return False
         return True
@@ -154,10 +157,19 @@ class Mask:
     def finish(self) -> None:
         """Build the levels that no block could, and mark the mask as complete."""
         for level in range(self.block_levels + 1, len(self.levels)):
-            build_level(self.levels[level - 1], self.levels[level])
+            self.chunks_written += build_level(self.levels[level - 1], self.levels[level])
         self.group.attrs.update({OURS: {**self._provenance(), "complete": True}})
 
     def _provenance(self) -> dict[str, Any]:
         found = self.group.attrs.get(OURS, {})
         assert isinstance(found, dict)
         return found
+
+
+def _chunks_over(array: ZarrArray, box: Box) -> list[range]:
+    """Return the numbers of an array's chunks over ``(y, x)``, along each axis."""
+    spans = [
+        range(side.start // size, -(-side.stop // size))
+        for side, size in zip(box, array.chunks[-2:], strict=True)
+    ]
+    return [*map(range, array.cdata_shape[:-2]), *spans]

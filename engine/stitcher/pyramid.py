@@ -63,10 +63,13 @@ def halve(labels: NDArray[np.generic]) -> NDArray[np.generic]:
     return a
 
 
-def build_level(finer: ZarrArray, coarser: ZarrArray) -> None:
-    """Fill a level from the one above it, chunk by chunk."""
+def build_level(finer: ZarrArray, coarser: ZarrArray) -> int:
+    """Fill a level from the one above it, chunk by chunk; return how many were written."""
     height, width = coarser.chunks
+    written = 0
     for y in range(0, coarser.shape[0], height):
         for x in range(0, coarser.shape[1], width):
             part = finer[2 * y : 2 * (y + height), 2 * x : 2 * (x + width)]
             coarser[y : y + height, x : x + width] = halve(np.asarray(part))
+            written += 1
+    return written

@@ -4,6 +4,7 @@ import json
 import os
 from collections import Counter
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,18 @@ def test_each_level_is_half_of_the_one_above(
         np.testing.assert_array_equal(level[:], expected)
         expected = commonest(expected) if expected.size < 50_000 else halve(expected)
     assert max(mask.levels[-1].shape) <= 1024
+
+
+def test_a_chunk_that_is_written_twice_counts_twice() -> None:
+    labels = random_labels((2049, 1025))
+    mask = mask_of(plan_of(labels.shape, 256, (2, 2)), MemoryStore())
+    for number in range(mask.plan.grid.blocks):
+        write_block(mask, number, labels)
+    mask.finish()
+    once = sum(prod(level.cdata_shape) for level in mask.levels)
+    assert mask.chunks_written == once
+    write_block(mask, 0, labels)
+    assert mask.chunks_written == once + 4 + 1, "a block of 2 x 2 chunks, and one of level 1"
 
 
 def test_a_block_makes_the_levels_whose_chunks_are_its_own() -> None:
