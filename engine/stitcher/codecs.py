@@ -1,4 +1,4 @@
-"""How chunks are compressed: measured by ``benchmarks/codecs.py``."""
+"""How chunks are compressed: measured by ``benchmarks/mask_codecs.py``."""
 
 from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import BloscCodec, ZstdCodec

@@ -43,7 +43,7 @@ CODECS: dict[str, Callable[[int], BytesBytesCodec | None]] = {
 }
 
 
-def smooth(random: np.random.Generator, count: int, side: int) -> NDArray[np.float32]:
+def smooth(random: np.random.Generator, count: int, side: int) -> NDArray[Any]:
     """Return maps ``(count, side, side)`` between which 32 px make a difference."""
     coarse = random.standard_normal((count, side // 32 + 2, side // 32 + 2)).astype(np.float32)
     at = np.arange(side, dtype=np.float32) / 32
@@ -108,7 +108,7 @@ def main() -> None:
             }
             rows.append(row)
             print(*row.values())
-    print(save("codecs", {"side_px": options.side, "chunk_px": CHUNK_PX, "rows": rows}))
+    print(save("mask_codecs", {"side_px": options.side, "chunk_px": CHUNK_PX, "rows": rows}))
 
 
 if __name__ == "__main__":
