@@ -1,8 +1,9 @@
 """The unit of work: read a block's region, run its tiles, write its chunks."""
 
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from threading import Semaphore
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,8 +41,8 @@ class Worker:
     """The network on its device."""
     mask: Mask
     """Where the result goes."""
-    slots: Semaphore
-    """As many as blocks may be on the device at once; others read and write meanwhile."""
+    device: Executor
+    """Runs the tiles of all blocks, first come, first served; the last block has it for itself."""
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     """What the time goes to."""
 
@@ -74,9 +75,7 @@ def infer_block(worker: Worker, block: int) -> Record:
         raise ImageError(f"reading {plan.image.name}, {where}: {_cause(error)}") from error
     lap("reading")
     try:
-        with worker.slots:
-            lap("waiting")
-            labels, scores = _infer(worker, box, pixels)
+        labels, scores = _infer(worker, box, pixels)
     except TileInferError:
         raise
     except Exception as error:
@@ -163,23 +162,40 @@ def _run_tiles(
     worker: Worker, box: Box, pixels: NDArray[np.generic]
 ) -> Iterator[tuple[Box, Output, int]]:
     """Run the tiles over ``box`` in batches; yield each tile's window, and where its result is."""
-    grid, batch, lap = worker.plan.grid, worker.plan.batch, worker.stopwatch.lap
-    origin = grid.input_box(box)
+    grid, batch, stopwatch = worker.plan.grid, worker.plan.batch, worker.stopwatch
     tiles = grid.tiles_over(box)
-    for first in range(0, len(tiles), batch):
-        chosen = tiles[first : first + batch]
-        views = []
-        for tile in chosen:
-            fed = grid.tile_box(tile)
-            views.append(pixels[fed.shift(-origin.y.start, -origin.x.start).slices])
-        if worker.plan.network.batch:  # a file that fixes the batch is given no less
-            views += views[-1:] * (batch - len(views))
-        batched = np.stack(views)
-        lap("assembling")
-        output = worker.run(batched)
-        lap("network")
-        for index, tile in enumerate(chosen):
-            yield grid.window_box(tile), output, index
+    batches = [tiles[first : first + batch] for first in range(0, len(tiles), batch)]
+    running = deque(worker.device.submit(_run_batch, worker, box, pixels, one) for one in batches)
+    try:
+        for chosen in batches:
+            output = running.popleft().result()
+            stopwatch.lap("waiting")
+            for index, tile in enumerate(chosen):
+                yield grid.window_box(tile), output, index
+            stopwatch.lap("assembling")
+    finally:
+        for future in running:
+            future.cancel()
+
+
+def _run_batch(
+    worker: Worker, box: Box, pixels: NDArray[np.generic], tiles: list[tuple[int, int]]
+) -> Output:
+    """Cut tiles out of what was read for ``box`` and run them; this happens on the device."""
+    grid, batch, stopwatch = worker.plan.grid, worker.plan.batch, worker.stopwatch
+    stopwatch.start()
+    origin = grid.input_box(box)
+    views = []
+    for tile in tiles:
+        fed = grid.tile_box(tile)
+        views.append(pixels[fed.shift(-origin.y.start, -origin.x.start).slices])
+    if worker.plan.network.batch:  # a file that fixes the batch is given no less
+        views += views[-1:] * (batch - len(views))
+    stacked = np.stack(views)
+    stopwatch.lap("assembling")
+    output = worker.run(stacked)
+    stopwatch.lap("network")
+    return output
 
 
 def _overlap(window: Box, box: Box) -> tuple[Box, Box]:

@@ -35,9 +35,9 @@ def run_blocks(
     """Run blocks until all are done or one fails.
 
     Each thread owns one block from reading to writing, so memory is bounded by the number of
-    threads, and while as many blocks as ``worker.slots`` allows are on the device, the other
-    threads read and write. After a failure or an interruption no block is begun, those in flight
-    are finished, and the exception goes on.
+    threads, and while the tiles of one block are on the device, the other threads read and write.
+    After a failure or an interruption no block is begun, those in flight are finished, and the
+    exception goes on.
 
     Args:
         worker: What the threads share.

@@ -4,10 +4,10 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from threading import Semaphore
 from time import perf_counter
 from typing import Any
 
@@ -79,7 +79,8 @@ def predict(
         stopwatch, remembering = Stopwatch(), None
         if todo:
             remembering = RememberingRunner(run or prepare(network, plan))
-            worker = Worker(plan, source, remembering, mask, Semaphore(plan.workers), stopwatch)
+            device = opened.enter_context(ThreadPoolExecutor(plan.workers, "device"))
+            worker = Worker(plan, source, remembering, mask, device, stopwatch)
             sizes = {block: plan.grid.block_box(block).shape for block in todo}
             clock = Clock(plan.grid.blocks, len(records), sum(h * w for h, w in sizes.values()))
             if on_progress:

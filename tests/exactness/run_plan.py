@@ -1,10 +1,10 @@
 """Run a plan that a test has changed, block by block."""
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from threading import Semaphore
 from typing import Any
 
 from zarr.storage import MemoryStore
@@ -25,9 +25,13 @@ def run_plan(plan: Plan, image: Any, model: Any, order: Iterable[int] | None = N
     claim(store, plan.to_dict())
     mask = Mask(store, plan)
     blocks = range(plan.grid.blocks) if order is None else order
-    with closing(open_source(image)) as source, closing(open_network(model)) as network:
+    with (
+        closing(open_source(image)) as source,
+        closing(open_network(model)) as network,
+        ThreadPoolExecutor(plan.workers) as device,
+    ):
         runner = network.prepare(plan.recipe, plan.execution)
-        worker = Worker(plan, source, runner, mask, Semaphore(plan.workers))
+        worker = Worker(plan, source, runner, mask, device)
         run_blocks(worker, blocks, plan.workers + 1, lambda record: None)
     mask.finish()
     return mask

@@ -1,8 +1,8 @@
 """A network that says one everywhere, blended, is one everywhere, up to the border."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
-from threading import Semaphore
 from typing import Any, cast
 
 import numpy as np
@@ -33,8 +33,8 @@ def blended(plan: Plan, image: NDArray[np.generic]) -> NDArray[np.float32]:
         )
 
     total = np.full((plan.recipe.classes, *plan.shape), np.nan, np.float32)
-    with closing(open_source(image)) as source:
-        worker = Worker(plan, source, ones, cast("Any", None), Semaphore(1))
+    with closing(open_source(image)) as source, ThreadPoolExecutor(1) as device:
+        worker = Worker(plan, source, ones, cast("Any", None), device)
         for block in range(plan.grid.blocks):
             box = plan.grid.block_box(block)
             pixels, _ = block_module._read(worker, box)
