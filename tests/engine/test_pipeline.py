@@ -73,6 +73,6 @@ def test_after_a_failure_the_blocks_other_tiles_are_not_run() -> None:
             sleep(0.1)  # while the failure of the first is noticed
         raise ValueError("no")
 
-    with pytest.raises(ModelError, match="block 0 .*: no"):
+    with pytest.raises(ModelError, match=r"block 0 .*: no"):
         run(plan, image, fail, threads=1)
     assert len(begun) < plan.grid.tiles
