@@ -142,7 +142,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sides", type=int, nargs="*", default=[2000, 8000, 32_000, 100_000])
     parser.add_argument("--jpeg-sides", type=int, nargs="*", default=[4000, 12_000, 24_000])
-    parser.add_argument("--name", default="memory", help="of the file in results/")
     options = parser.parse_args()
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
@@ -181,7 +180,7 @@ def main() -> None:
                 "allowed_bytes": int(allowed),
                 "flat": peaks[-1] <= allowed,
             }
-    print(f"{save(options.name, figures)}: aim_met={figures.get('aim_met')}")
+    print(f"{save('memory', figures)}: aim_met={figures.get('aim_met')}")
 
 
 if __name__ == "__main__":
