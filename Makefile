@@ -5,7 +5,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints
 # Strict: the package's modules are links, because its folders bear other names than its packages.
 EDITABLE := -e . --no-deps --no-build-isolation --config-settings editable_mode=strict
 
-.PHONY: demo test check bench bench-data clean base dev
+.PHONY: demo test check bench bench-peers bench-data clean base dev
 
 demo: base
 	$(BIN)/tile-infer demo
@@ -21,7 +21,15 @@ check: dev
 	$(BIN)/python -m pytest -q tests/test_layout.py
 
 bench: dev
-	for script in overhead memory exports demo phase tables; do $(BIN)/python benchmarks/$$script.py || exit; done
+	$(INSTALL) '.[figures]'
+	for script in phase redundancy demo overhead exports memory whole; do $(BIN)/python benchmarks/$$script.py || exit; done
+	$(BIN)/python benchmarks/whole.py --backend openvino
+	for script in plots tables; do $(BIN)/python benchmarks/$$script.py || exit; done
+
+# Installs each peer into an environment of its own.
+bench-peers: dev
+	$(INSTALL) '.[figures]'
+	for script in peers plots; do $(BIN)/python benchmarks/$$script.py || exit; done
 
 # These need the folder of real images and networks that TILE_INFER_TEST_DATA names.
 bench-data: dev

@@ -27,6 +27,7 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
+from balanced import balance
 from fresh_process import SCRIPTS, NotRunError, labels_of, output, run_script
 from results_file import save
 from slide_file import described
@@ -131,12 +132,8 @@ def unet(padding: Padding, width: int | None) -> UNet:
         weights = {each.name: onnx.numpy_helper.to_array(each) for each in demo.graph.initializer}
         network.load_state_dict({name: torch.tensor(each) for name, each in weights.items()})
         return network
-    pixels = torch.from_numpy(tissue((572, 572), SLIDE_SEED + 1).image)
-    if padding == "same":
-        pixels = pixels[:512, :512]
-    with torch.no_grad():
-        logits = network(pixels.permute(2, 0, 1)[None].float() / 255)[0]
-        network.head.bias[0] += (logits[1] - logits[0]).median()  # type: ignore[index]
+    side = 572 if padding == "valid" else 512
+    balance(network, network.head, tissue((side, side), SLIDE_SEED + 1).image)
     return network
 
 

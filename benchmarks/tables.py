@@ -61,6 +61,8 @@ def measured() -> str:
         f"({overhead['width']}-channel U-Net, 572-px tiles, ONNX Runtime fp32) "
         f"| {overhead['median_ratio']:.2f} times its time "
         f"({overhead['median_ratio_of_blocks']:.2f} without probe and plan) | `overhead.py` |",
+        *whole_pass(),
+        *generated(memory),
         *(
             f"| Peak memory, {row['side_px']} x {row['side_px']} px "
             f"| {row['peak_rss_bytes'] / 1e6:.0f} MB (planned {row['planned_bytes'] / 1e6:.0f}) "
@@ -90,6 +92,42 @@ def measured() -> str:
         f"{spread(isbi['summary']['unet']['iou_membrane'])} | `training_isbi.py` |",
     ]
     return "\n".join(rows)
+
+
+LIBRARIES = {"onnx": "ONNX Runtime", "openvino": "OpenVINO"}
+
+
+def whole_pass() -> list[str]:
+    """Return a row for each size that one pass over the whole image was compared at."""
+    rows = []
+    for name in ("whole", "whole_openvino"):
+        if not (RESULTS / f"{name}.json").exists():
+            continue
+        figures = load(name)
+        rows += [
+            f"| Engine against one pass over the whole image, {row['side_px']} x {row['side_px']} "
+            f"px, both from JPEG to disk ({figures['width']}-channel U-Net, "
+            f"{LIBRARIES[figures['backend']]} {figures['precision']}) "
+            f"| {row['median_ratio']:.2f} times its time; {row['engine_peak_bytes'] / 1e6:.0f} MB "
+            f"against {row['whole_peak_bytes'] / 1e6:.0f}; {row['labels_differing']} labels differ"
+            f"{', in ties alone' if row['labels_differing'] and row['differ_only_in_ties'] else ''}"
+            " | `whole.py` |"
+            for row in figures["rows"]
+        ]
+    return rows
+
+
+def generated(memory: dict[str, Any]) -> list[str]:
+    """Return a row for each size of the image that is made when it is read."""
+    figures = memory.get("generated", {"rows": []})
+    return [
+        f"| Peak memory, {row['side_px']} x {row['side_px']} px made when read "
+        f"({figures['network']}) "
+        f"| {row['peak_rss_bytes'] / 1e6:.0f} MB (planned {row['planned_bytes'] / 1e6:.0f}), "
+        f"{row['largest_disk_bytes'] / 1e6:.0f} MB of disk for {row['mask_bytes'] / 1e6:.0f} of "
+        "mask | `memory.py` |"
+        for row in figures["rows"]
+    ]
 
 
 def exports() -> str:

@@ -68,7 +68,6 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=16, help="channels of the first level")
     parser.add_argument("--sides", type=int, nargs="+", help="[up to half of RAM]")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--name", default="whole", help="of the file in results/")
     options = parser.parse_args()
     threads = cpu_cores()
     ram_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -137,7 +136,8 @@ def main() -> None:
         "exact": all(row["differ_only_in_ties"] for row in rows),
         "rows": rows,
     }
-    print(f"{save(options.name, figures)}: aim_met={figures['aim_met']}")
+    name = "whole" if options.backend == "onnx" else f"whole_{options.backend}"
+    print(f"{save(name, figures)}: aim_met={figures['aim_met']}")
 
 
 if __name__ == "__main__":

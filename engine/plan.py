@@ -14,8 +14,9 @@ from .downsampling import downsampling
 from .probe import Probe
 from .settings import Settings
 from .sources import ImageFacts
+from .strips import Strips
 
-PLAN_VERSION = 3
+PLAN_VERSION = 4
 """Grows when a stored plan of an older release can no longer be continued."""
 
 
@@ -60,6 +61,8 @@ class Plan:
     """Work done over the work of one whole pass."""
     memory_bytes: int
     """Host memory expected at most."""
+    strips: Strips
+    """In which order blocks are computed, and what is kept for that."""
     output_bytes: int
     """Size of the output before compression."""
     nodata: float | None = None

@@ -14,6 +14,7 @@ from .channels import choose_channels
 from .contradictions import check_declared
 from .inspection import inspect
 from .levels import choose_level, with_pixel_size
+from .memory import available_bytes
 from .nodata import choose_nodata
 from .normalize import largest_input, resolve_normalization
 from .plan import Plan
@@ -24,6 +25,8 @@ from .settings import Settings
 from .sizing import choose_batch, fit_memory
 from .sources import Source, open_source
 from .sources.lengths import length_text
+from .sources.segment_cache import CACHE_BYTES
+from .strips import choose_strips
 from .tiling import choose_tiling
 from .verdict import check_whole_numbers, why_not_exact, without_effect
 from .work import measure_work
@@ -75,6 +78,9 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
     tile_bytes = work.bytes(grid.tile)
     batch = choose_batch(facts, kind, tile_bytes, settings)
     grid, workers, memory_bytes = fit_memory(facts, grid, recipe, tile_bytes, batch, kind, settings)
+    spare_bytes = (settings.memory or available_bytes()) - memory_bytes
+    strips = choose_strips(grid, image, level, workers + 1, spare_bytes)
+    memory_bytes += strips.kept_bytes - CACHE_BYTES
     threads = max(1, cpu_cores() // workers) if kind == "cpu" else 1
     execution = Execution(device, settings.precision or "fp32", threads, workers, backend)
     calibration = Calibration(execution, "")
@@ -101,6 +107,7 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
         class_names=class_names(facts, probe),
         redundancy=len(turns) * work.redundancy(grid, _lost_px(geometry)),
         memory_bytes=memory_bytes,
+        strips=strips,
         output_bytes=output_bytes(grid, recipe, settings),
         nodata=nodata,
         # Whom a run trusts is not handed on with its plan, which somebody else may have written.

@@ -39,8 +39,7 @@ from .plan import Plan
 from .planning import make_plan
 from .prediction import Prediction, build_report
 from .settings import Settings, typed
-from .sources import Source, open_source
-from .sources.segment_cache import SegmentCache
+from .sources import SegmentedSource, Source, open_source
 from .stages import Stopwatch
 from .stitcher.mask import Mask
 from .stitcher.records import Record
@@ -75,9 +74,13 @@ def predict(
         if on_plan:
             on_plan(plan)
         mask, records = _opened(store, plan)
-        todo = [block for block in range(plan.grid.blocks) if block not in records]
+        left = (block for block in range(plan.grid.blocks) if block not in records)
+        todo = plan.strips.order(plan.grid, left)
         stopwatch, remembering = Stopwatch(), None
         if todo:
+            if isinstance(source, SegmentedSource):
+                source.cache.max_bytes = plan.strips.kept_bytes
+                source.expect(plan.level, (plan.grid.region(plan.grid.block_box(n)) for n in todo))
             remembering = RememberingRunner(run or prepare(network, plan))
             device = opened.enter_context(ThreadPoolExecutor(plan.workers, "device"))
             worker = Worker(plan, source, remembering, mask, device, stopwatch)
@@ -116,11 +119,10 @@ def predict(
 
 def _counts(run: RememberingRunner | None, source: Source, mask: Mask) -> dict[str, int | None]:
     """Return what this run has done; ``None`` where the source does not count."""
-    cache: SegmentCache | None = getattr(source, "cache", None)
     return {
         "tiles_run": run.ran if run else 0,
         "tiles_remembered": run.remembered if run else 0,
-        "segments_decoded": cache.decoded if cache else None,
+        "segments_decoded": source.cache.decoded if isinstance(source, SegmentedSource) else None,
         "chunks_written": mask.chunks_written,
     }
 

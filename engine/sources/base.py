@@ -1,13 +1,15 @@
 """What the engine asks of an image: facts about it, and the pixels of a rectangle."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...tiler.box import Box
 from .georeference import Georeference
+from .segment_cache import SegmentCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,4 +82,23 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Release the file."""
+        ...
+
+
+@runtime_checkable
+class SegmentedSource(Source, Protocol):
+    """An image that is decoded in segments, which are kept for the next rectangle."""
+
+    cache: SegmentCache
+    """What is kept."""
+
+    def expect(self, level: int, boxes: Iterable[Box]) -> None:
+        """Announce all that will be read of a level from now on.
+
+        A segment is dropped with the last rectangle that needs it.
+
+        Args:
+            level: Resolution that is read.
+            boxes: Rectangles, each read once, in any order.
+        """
         ...

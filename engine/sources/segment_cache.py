@@ -3,9 +3,13 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from concurrent.futures import Future
 
 import numpy as np
 from numpy.typing import NDArray
+
+CACHE_BYTES = 64 * 1024 * 1024
+"""Decoded segments kept per image, unless said otherwise."""
 
 
 class SegmentCache:
@@ -21,23 +25,56 @@ class SegmentCache:
         """Segments decoded so far, i.e. not found in the cache."""
         self._bytes = 0
         self._segments: OrderedDict[Hashable, NDArray[np.generic]] = OrderedDict()
+        self._pending: dict[Hashable, Future[NDArray[np.generic]]] = {}
         self._lock = threading.Lock()
 
-    def get(self, key: Hashable, decode: Callable[[], NDArray[np.generic]]) -> NDArray[np.generic]:
+    def get(
+        self,
+        key: Hashable,
+        decode: Callable[[], NDArray[np.generic]],
+        is_last: Callable[[], bool] = lambda: False,
+    ) -> NDArray[np.generic]:
         """Return the segment ``key``, decoded by ``decode`` outside the lock if it is not there.
 
-        Two threads that miss the same segment both decode it: waiting would cost more.
+        Args:
+            key: Which segment.
+            decode: Called once, however many threads miss the segment at the same time.
+            is_last: Called once, inside the lock: whether nobody will ask for it again.
         """
         with self._lock:
-            if key in self._segments:
+            last = is_last()
+            found = self._segments.get(key)
+            if found is not None:
                 self._segments.move_to_end(key)
-                return self._segments[key]
-        segment = decode()
+                if last:
+                    self._drop(key)
+                return found
+            pending = self._pending.get(key)
+            if pending is None:
+                begun = self._pending[key] = Future()
+        if pending is not None:
+            segment = pending.result()
+            with self._lock:
+                if last and key in self._segments:
+                    self._drop(key)
+            return segment
+        try:
+            segment = decode()
+        except BaseException as error:
+            with self._lock:
+                del self._pending[key]
+            begun.set_exception(error)
+            raise
         with self._lock:
             self.decoded += 1
-            if key not in self._segments:
+            del self._pending[key]
+            if not last:
                 self._segments[key] = segment
                 self._bytes += segment.nbytes
             while self._bytes > self.max_bytes and len(self._segments) > 1:
-                self._bytes -= self._segments.popitem(last=False)[1].nbytes
+                self._drop(next(iter(self._segments)))
+        begun.set_result(segment)
         return segment
+
+    def _drop(self, key: Hashable) -> None:
+        self._bytes -= self._segments.pop(key).nbytes

@@ -1,6 +1,7 @@
 """Whole slides that OpenSlide reads: DICOM, MRXS, VMS and others that are no plain TIFF."""
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,10 @@ from .base import ImageFacts, Level
 from .choice import Choice, listed
 from .identity import content_identity, file_samples
 from .request import checked_channels
-from .segment_cache import SegmentCache
+from .segment_cache import CACHE_BYTES, SegmentCache
+from .segment_uses import SegmentUses
 from .slide_files import first_dicom, is_dicom, slide_files
 from .tiff import is_tiff
-
-CACHE_BYTES = 64 * 1024 * 1024
-"""Decoded tiles kept per slide."""
 
 _TILE_PX = 1024
 _WHITE = "FFFFFF"
@@ -85,6 +84,10 @@ class SlideSource:
                 _check_alone(path, files)
             self._sizes = [(h, w) for w, h in self._slide.level_dimensions]
             choice.plane_of((), (), str(path), listed("YX", self._sizes[0]))
+            self._uses = [
+                SegmentUses((-(-h // _TILE_PX), -(-w // _TILE_PX)), (_TILE_PX, _TILE_PX))
+                for h, w in self._sizes
+            ]
             self._downsamples = [float(d) for d in self._slide.level_downsamples]
             self._background = _colour(properties.get("openslide.background-color", _WHITE))
             pixel_size = _pixel_size(properties)
@@ -129,7 +132,9 @@ class SlideSource:
 
     def _tile(self, level: int, row: int, column: int) -> NDArray[np.generic]:
         return self.cache.get(
-            (level, row, column), lambda: self._decoded(level, row * _TILE_PX, column * _TILE_PX)
+            (level, row, column),
+            lambda: self._decoded(level, row * _TILE_PX, column * _TILE_PX),
+            lambda: self._uses[level].is_last(0, row, column),
         )
 
     def _decoded(self, level: int, y: int, x: int) -> NDArray[np.uint8]:
@@ -148,6 +153,10 @@ class SlideSource:
                 f"be read: {first_line(error)}; get a good copy, with all files of the slide"
             ) from error
         return over_background(np.asarray(region), self._background)
+
+    def expect(self, level: int, boxes: Iterable[Box]) -> None:
+        """Announce all that will be read; see `SegmentedSource.expect`."""
+        self._uses[level].expect(boxes)
 
     def close(self) -> None:
         """Release the slide; no thread may be reading it."""

@@ -1,6 +1,7 @@
 """TIFF files: whole slides, pyramids, GeoTIFF, OME-TIFF, plain ones."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,13 @@ from .identity import content_identity, file_samples
 from .pixel_type import native_dtype
 from .positional_file import PositionalFile
 from .request import checked_channels
-from .segment_cache import SegmentCache
+from .segment_cache import CACHE_BYTES, SegmentCache
 from .tiff_colour import alpha_channel, check_colour, colour_map
 from .tiff_georeference import pixel_meters, tiff_georeference, tiff_nodata
 from .tiff_pages import PageReader, Place, RawPage, SegmentedPage
 from .tiff_scale import tiff_pixel_size
 from .tiff_series import Layout, alike, chosen_series, layout_of
 from .tiff_views import PalettePage, TurnedPage, turn_of
-
-CACHE_BYTES = 64 * 1024 * 1024
-"""Decoded segments kept per image, unless said otherwise."""
 
 _ORIENTATION = 274
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -200,6 +198,12 @@ class TiffSource:
             page, sample = divmod(channel, pages[0].samples)
             pages[page].read_into(out[..., i : i + 1], box, (sample,))
         return out
+
+    def expect(self, level: int, boxes: Iterable[Box]) -> None:
+        """Announce all that will be read; see `SegmentedSource.expect`."""
+        boxes = list(boxes)
+        for page in self._levels[level]:
+            page.expect(boxes)
 
     def close(self) -> None:
         """Release the file."""

@@ -1,5 +1,6 @@
 """The pixels of one TIFF page: a rectangle of it, decoding only the segments it touches."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ from ...tiler.errors import ImageError
 from ..memory import available_bytes, human
 from .positional_file import PositionalFile
 from .segment_cache import SegmentCache
+from .segment_uses import SegmentUses
 
 _JPEG = {6, 7, 34892, 33007}
 
@@ -47,6 +49,10 @@ class PageReader(Protocol):
         """Write a rectangle's samples into ``out``, ``(y, x, sample)``."""
         ...
 
+    def expect(self, boxes: Iterable[Box]) -> None:
+        """Announce all rectangles that will be read, each once."""
+        ...
+
 
 class RawPage:
     """A page stored as one plain raster, of which a rectangle is a run of bytes per row."""
@@ -72,6 +78,9 @@ class RawPage:
             return
         for i, plane in enumerate(samples):
             out[..., i] = self._raster(plane, box)[..., 0]
+
+    def expect(self, boxes: Iterable[Box]) -> None:
+        """Do nothing: no pixel beside a rectangle is decoded."""
 
     def _raster(self, plane: int, box: Box) -> NDArray[Any]:
         height, width = box.shape
@@ -126,6 +135,7 @@ class SegmentedPage:
             raise ImageError(f"{place.path}: tiles need a size; the file says {self.segment}")
         self._check_memory(np.dtype(keyframe.dtype).itemsize)
         self._grid = -(-self._height // self.segment[0]), -(-self._width // self.segment[1])
+        self._uses = SegmentUses(self._grid, self.segment, self._planes)
         self._offsets = np.array(page.dataoffsets, np.int64)
         self._sizes = np.array(page.databytecounts, np.int64)
 
@@ -157,9 +167,17 @@ class SegmentedPage:
                 for i, plane in enumerate(samples):
                     out[ys, xs, i] = self._piece(plane, row, column)[from_ys, from_xs, 0]
 
+    def expect(self, boxes: Iterable[Box]) -> None:
+        """Announce all rectangles that will be read, each once."""
+        self._uses.expect(boxes)
+
     def _piece(self, plane: int, row: int, column: int) -> NDArray[Any]:
         index = (plane * self._grid[0] + row) * self._grid[1] + column
-        return self._cache.get((id(self), index), lambda: self._decoded(index, row, column))
+        return self._cache.get(
+            (id(self), index),
+            lambda: self._decoded(index, row, column),
+            lambda: self._uses.is_last(plane, row, column),
+        )
 
     def _decoded(self, index: int, row: int, column: int) -> NDArray[np.generic]:
         """Return segment ``index`` as ``(y, x, sample)``, at least its part inside the image."""

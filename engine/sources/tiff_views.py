@@ -1,5 +1,6 @@
 """A TIFF page seen through its palette, or turned as its orientation says."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,10 @@ class PalettePage:
             raise self._place.broken(box.y.start, box.y.stop, box.x.start, box.x.stop, why)
         out[...] = self._colours[:, samples][indices[..., 0]]
 
+    def expect(self, boxes: Iterable[Box]) -> None:
+        """Announce all rectangles that will be read, each once."""
+        self._page.expect(boxes)
+
 
 _TURNS = {
     2: Turn(flip_x=True),
@@ -71,3 +76,7 @@ class TurnedPage:
         """Write a rectangle's samples into ``out``, ``(y, x, sample)``."""
         stored = self._turn.box_before(box, self._size)
         self._page.read_into(self._turn.undo(out), stored, samples)
+
+    def expect(self, boxes: Iterable[Box]) -> None:
+        """Announce all rectangles that will be read, each once."""
+        self._page.expect(self._turn.box_before(box, self._size) for box in boxes)

@@ -11,15 +11,15 @@ from tile_infer.tiler.geometry import AxisGeometry, Geometry
 from tile_infer.tiler.grid import Grid
 
 
-def unet_layers(tile: int) -> tuple[Layer, ...]:
-    """Derive by hand the layers of the paper's U-Net, 64 channels, for a square tile."""
+def unet_layers(tile: int, channels: int = 64) -> tuple[Layer, ...]:
+    """Derive by hand the layers of the paper's U-Net for a square tile."""
     layers = []
 
     def convolution(size: int, before: int, after: int, kernel: int) -> None:
         work = size * size * after * before * kernel * kernel
         layers.append(Layer(work, size, size, 4 * after * size * size))
 
-    size, channels, before = tile, 64, 1
+    size, before = tile, 1
     for level in range(5):
         convolution(size - 2, before, channels, 3)
         convolution(size - 4, channels, channels, 3)
