@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from tempfile import TemporaryDirectory
-from typing import Any
+from time import perf_counter
 
 from .backends.base import Backend, Precision
 from .backends.device_facts import device_bytes_in_use, device_name
-from .memory import forget_peak_rss
+from .memory import forget_peak_rss, peak_rss_bytes
 from .network_alone import network_alone
 from .pipeline import Progress
 from .plan import Plan
@@ -81,30 +82,46 @@ def measure_throughput(
     Raises:
         TileInferError: As ``predict_large``.
     """
-    run = _Run(on_progress)
-    forget_peak_rss()
+    seen = _Seen(model, settings, on_progress)
     with TemporaryDirectory(prefix="tile-infer-bench-") as folder:
+        out = Path(folder) / "mask.zarr"
         done = predict(
-            image,
-            model,
-            Path(folder) / "mask.zarr",
-            settings,
-            on_plan=run.planned,
-            on_progress=run.progressed,
+            image, model, out, settings, on_plan=seen.planned, on_progress=seen.progressed
         )
-    return compared(done, run.seconds, network_alone(model, done.plan, settings), run.device_bytes)
+    seen.rates.append(network_alone(model, done.plan, settings))
+    return compared(
+        done,
+        planning_seconds=seen.planning_seconds,
+        seconds=seen.seconds,
+        network_tiles_per_second=fmean(seen.rates),
+        rss_bytes=max(seen.rss_bytes, done.report["peak_rss_bytes"]),
+        device_bytes=seen.device_bytes,
+    )
 
 
-class _Run:
+class _Seen:
     """What is seen of a run while it goes on."""
 
-    def __init__(self, on_progress: Callable[[Progress], None] | None) -> None:
-        self.on_progress = on_progress
-        self.device, self.seconds = "cpu", 0.0
+    def __init__(
+        self, model: Path, settings: Settings, on_progress: Callable[[Progress], None] | None
+    ) -> None:
+        self.model, self.settings, self.on_progress = model, settings, on_progress
+        self.device = "cpu"
+        self.planning_seconds = self.seconds = 0.0
+        self.rates: list[float] = []
+        self.rss_bytes = 0
         self.device_bytes: int | None = None
+        forget_peak_rss()
+        self.begun = perf_counter()
 
     def planned(self, plan: Plan) -> None:
+        self.planning_seconds = perf_counter() - self.begun
         self.device = plan.execution.device
+        if self.device == "cpu":  # a GPU would have to hold the network twice
+            # Before and after: what else a CPU does meanwhile changes by the minute.
+            self.rss_bytes = peak_rss_bytes()
+            self.rates.append(network_alone(self.model, plan, self.settings))
+            forget_peak_rss()
 
     def progressed(self, progress: Progress) -> None:
         self.seconds = progress.seconds
@@ -116,19 +133,26 @@ class _Run:
 
 
 def compared(
-    done: Prediction, seconds: float, network_tiles_per_second: float, device_bytes: int | None
+    done: Prediction,
+    *,
+    planning_seconds: float,
+    seconds: float,
+    network_tiles_per_second: float,
+    rss_bytes: int,
+    device_bytes: int | None,
 ) -> Throughput:
     """Return the figures of a run.
 
     Args:
         done: Its mask and report.
+        planning_seconds: Until the plan was made.
         seconds: From the first block's begin to the last one's end.
         network_tiles_per_second: Of the network alone.
+        rss_bytes: Largest resident size; 0 where the system does not say.
         device_bytes: Most memory of the GPU that was in use.
     """
     plan, report = done.plan, done.report
-    counts: dict[str, Any] = report["counts"]
-    tiles = counts["tiles_run"] + counts["tiles_remembered"]
+    ran, remembered = (report["counts"][f"tiles_{what}"] for what in ("run", "remembered"))
     megapixels = plan.shape[0] * plan.shape[1] / 1e6
     found = shares(report["stages"], plan.workers + 1, seconds)
     return Throughput(
@@ -141,15 +165,15 @@ def compared(
         tile=plan.grid.tile,
         image=plan.grid.image_shape,
         seconds=seconds,
-        planning_seconds=report["seconds"] - seconds,
+        planning_seconds=planning_seconds,
         megapixels_per_second=megapixels / seconds,
-        tiles_per_second=tiles / seconds,
-        network_megapixels_per_second=megapixels * network_tiles_per_second / tiles,
+        tiles_per_second=(ran + remembered) / seconds,
+        network_megapixels_per_second=megapixels * network_tiles_per_second / (ran + remembered),
         network_tiles_per_second=network_tiles_per_second,
-        engine_over_network=seconds * network_tiles_per_second / counts["tiles_run"],
+        engine_over_network=seconds * network_tiles_per_second / ran,
         redundancy=plan.redundancy,
         shares=found,
         bound_by=bound_by(found),
-        peak_rss_bytes=report["peak_rss_bytes"] or None,
+        peak_rss_bytes=rss_bytes or None,
         peak_device_bytes=device_bytes,
     )

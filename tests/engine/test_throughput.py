@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tile_infer import plan_prediction, predict_large
-from tile_infer.engine import bench_inputs
+from tile_infer.engine import bench_inputs, throughput
 from tile_infer.engine.backends import device_facts, open_network
 from tile_infer.engine.backends.base import Output
 from tile_infer.engine.bench_inputs import slide_shape, write_paper_unet, write_sized_slide
@@ -21,11 +21,12 @@ from tile_infer.engine.inspection import inspect
 from tile_infer.engine.network_alone import ROUNDS, tiles_per_second
 from tile_infer.engine.networks import registry, repeated_slide
 from tile_infer.engine.networks.repeated_slide import write_repeated_slide
+from tile_infer.engine.pipeline import Progress
 from tile_infer.engine.planning import plan_image
 from tile_infer.engine.prediction import Prediction
 from tile_infer.engine.settings import Settings
 from tile_infer.engine.stages import Stage, bound_by, shares
-from tile_infer.engine.throughput import compared
+from tile_infer.engine.throughput import Throughput, compared, measure_throughput
 from tile_infer.tiler.errors import MissingExtraError, SettingError
 
 from .test_backends import WEIGHTS, write_onnx
@@ -82,27 +83,61 @@ def test_another_stage_bounds_once_it_takes_longer() -> None:
 def finished(tmp_path: Path, tiles_run: int, remembered: int, spent: dict[Stage, float]) -> Any:
     done = predict_large(IMAGE, nn.Conv2d(1, 2, 5), tmp_path / "m.zarr", workers=2)
     counts = {"tiles_run": tiles_run, "tiles_remembered": remembered}
-    report = {**done.report, "stages": spent, "counts": counts, "seconds": 9.0}
+    report = {**done.report, "stages": spent, "counts": counts}
     return Prediction(done.mask, done.group, done.plan, report)
+
+
+def figures(done: Prediction, took: float) -> Throughput:
+    return compared(
+        done,
+        planning_seconds=5.0,
+        seconds=took,
+        network_tiles_per_second=12.0,
+        rss_bytes=0,
+        device_bytes=None,
+    )
 
 
 def test_figures_follow_from_the_run_and_the_network_alone(tmp_path: Path) -> None:
     done = finished(tmp_path, 30, 10, seconds(network=6, reading=3))
-    found = compared(done, 4.0, 12.0, None)
+    found = figures(done, 4.0)
     assert found.megapixels_per_second == pytest.approx(0.12 / 4)
     assert found.tiles_per_second == pytest.approx(10)
     # 40 tiles make the mask, at 12 a second.
     assert found.network_megapixels_per_second == pytest.approx(0.12 * 12 / 40)
     # 30 were run, which the network alone does in 2.5 s.
     assert found.engine_over_network == pytest.approx(4 / 2.5)
-    assert found.planning_seconds == pytest.approx(5)
     assert found.shares["network"] == pytest.approx(0.5), "three threads, four seconds"
     assert found.bound_by == "the network"
-    assert found.peak_device_bytes is None
+    assert found.peak_rss_bytes is found.peak_device_bytes is None, "nobody says"
     assert (found.device, found.workers, found.tile) == ("cpu", 2, done.plan.grid.tile)
-    slower = compared(done, 8.0, 12.0, None)
+    slower = figures(done, 8.0)
     assert slower.engine_over_network == pytest.approx(8 / 2.5)
     assert slower.bound_by == "the engine", "half of the time, no thread had a block"
+
+
+def test_a_run_is_compared_with_the_network_before_and_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = write_onnx(tmp_path / "net.onnx", WEIGHTS)
+    tifffile.imwrite(tmp_path / "slide.tif", np.stack([IMAGE, IMAGE]), photometric="minisblack")
+    rates = iter([10.0, 20.0])
+    plans: list[tuple[Any, int]] = []
+    blocks: list[Progress] = []
+
+    def alone(_: Path, plan: Any, settings: Any) -> float:
+        plans.append((plan, len(blocks)))
+        return next(rates)
+
+    monkeypatch.setattr(throughput, "network_alone", alone)
+    found = measure_throughput(
+        tmp_path / "slide.tif", model, Settings(axes="CYX", workers=1), blocks.append
+    )
+    assert found.network_tiles_per_second == pytest.approx(15)
+    assert [seen for _, seen in plans] == [0, len(blocks)]
+    assert plans[0][0] == plans[1][0]
+    assert 0 < found.seconds == blocks[-1].seconds
+    assert found.planning_seconds > 0
 
 
 class Machine:
