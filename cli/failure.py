@@ -13,6 +13,7 @@ FAILED, WRONG_USAGE = 1, 2
 _TAKES = {
     "tile-infer plan": "one image",
     "tile-infer inspect": "one model",
+    "tile-infer bench": "options alone",
     "tile-infer export": "one network",
     "tile-infer demo": "one folder",
     "tile-infer train": "one folder or pattern of images and one of labels",

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
+from .bench import bench
 from .demo import demo
 from .export import export
 from .failure import FAILED, WRONG_USAGE, explain
@@ -34,6 +35,7 @@ app = App(
 app.default(segment)
 app.command(plan, usage="Usage: tile-infer plan IMAGE --model MODEL [OPTIONS]")
 app.command(inspect, usage="Usage: tile-infer inspect MODEL [OPTIONS]")
+app.command(bench, usage="Usage: tile-infer bench [OPTIONS]")
 app.command(export, usage="Usage: tile-infer export NETWORK|CHECKPOINT --out FILE.onnx [OPTIONS]")
 app.command(demo, usage="Usage: tile-infer demo [FOLDER]")
 app.command(

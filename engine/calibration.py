@@ -58,7 +58,7 @@ def calibrate(
             are passed over.
         clock: Seconds.
     """
-    tiles = _noise(recipe, batch)
+    tiles = noise_tiles(recipe, batch)
     seconds: dict[int, float] = {}
     for number, candidate in enumerate(candidates):
         try:
@@ -84,7 +84,8 @@ def calibrate(
     return Calibration(candidates[best], f"run by {name}, the fastest library that is installed")
 
 
-def _noise(recipe: Recipe, batch: int) -> NDArray[np.generic]:
+def noise_tiles(recipe: Recipe, batch: int) -> NDArray[np.generic]:
+    """Return raw pixels ``(batch, y, x, channel)`` of every value there is."""
     random = np.random.default_rng(0)
     shape, dtype = (batch, *recipe.tile, recipe.channels), np.dtype(recipe.dtype)
     if dtype.kind == "f":

@@ -4,14 +4,18 @@ import ast
 import inspect
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from tile_infer.engine.backends.metadata import Metadata, decode
+from tile_infer.engine.stages import Stage, shares
+from tile_infer.engine.throughput import Throughput
 
 TESTS = Path(__file__).resolve().parent
 FORMATS = (TESTS.parent / "docs" / "formats.md").read_text()
 TRAINING = (TESTS.parent / "docs" / "training.md").read_text()
+SPEED = (TESTS.parent / "docs" / "speed.md").read_text()
 MODELS = (TESTS.parent / "docs" / "models.md").read_text()
 _NAMED = re.compile(r"`([\w/]+\.py)::(\w+)`")
 
@@ -86,3 +90,12 @@ def test_the_options_of_training_are_there_with_the_defaults_the_page_states() -
         assert option in known, option
         if default:
             assert float(default) == known[option], option
+
+
+def test_every_figure_and_stage_of_a_bench_is_explained() -> None:
+    explained = set(re.findall(r"`(\w+)`", SPEED[: SPEED.index("Every run tells")]))
+    figures = set(Throughput.__dataclass_fields__)
+    assert figures - explained == set()
+    stages = SPEED[SPEED.index("| stage |") : SPEED.index("**Bound by**")]
+    first_cells = [line.split("|")[1].strip() for line in rows(stages)]
+    assert sorted(first_cells) == sorted(shares(dict.fromkeys(get_args(Stage), 1.0), 1, 1.0))

@@ -12,15 +12,20 @@ DEVICE_NAME = re.compile(r"auto|cpu|cuda(:\d+)?")
 """What a device may be called."""
 
 
-def cuda_devices() -> int:
-    """Return the number of NVIDIA GPUs the driver shows, without loading any framework."""
+def cuda_driver() -> ctypes.CDLL | None:
+    """Return NVIDIA's driver, ready to be asked; ``None`` where there is none."""
     library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     try:
         driver = ctypes.CDLL(library)
     except OSError:
-        return 0
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return None
+    return None if driver.cuInit(0) else driver
+
+
+def cuda_devices() -> int:
+    """Return the number of NVIDIA GPUs the driver shows, without loading any framework."""
+    driver, count = cuda_driver(), ctypes.c_int(0)
+    if driver is None or driver.cuDeviceGetCount(ctypes.byref(count)):
         return 0
     return count.value
 

@@ -1,0 +1,59 @@
+"""What a device is called, and how much of its memory is in use."""
+
+import ctypes
+import platform
+from pathlib import Path
+
+from .device import cpu_cores, cuda_driver, cuda_index
+
+
+def device_name(device: str) -> str:
+    """Return the model of ``cpu`` or ``cuda:N``, as its maker calls it."""
+    if device == "cpu":
+        cores = cpu_cores()
+        return f"{_cpu_model()}, {cores} {'core' if cores == 1 else 'cores'}"
+    driver, name = cuda_driver(), ctypes.create_string_buffer(256)
+    number = _cuda_device(driver, device)
+    if driver is None or number is None or driver.cuDeviceGetName(name, len(name), number):
+        return "unknown GPU"
+    return name.value.decode(errors="replace")
+
+
+def device_bytes_in_use(device: str) -> int | None:
+    """Return the memory of a GPU that is in use, by whomever; ``None`` for a CPU or if unknown."""
+    driver = None if device == "cpu" else cuda_driver()
+    number = _cuda_device(driver, device)
+    context = ctypes.c_void_p()
+    # The context that every framework uses: where one has begun, this only counts it once more.
+    if (
+        driver is None
+        or number is None
+        or driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), number)
+    ):
+        return None
+    free, total = ctypes.c_size_t(0), ctypes.c_size_t(0)
+    try:
+        if driver.cuCtxPushCurrent_v2(context):
+            return None
+        failed = driver.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total))
+        driver.cuCtxPopCurrent_v2(ctypes.byref(context))
+        return None if failed else total.value - free.value
+    finally:
+        driver.cuDevicePrimaryCtxRelease_v2(number)
+
+
+def _cuda_device(driver: ctypes.CDLL | None, device: str) -> ctypes.c_int | None:
+    number = ctypes.c_int(0)
+    if driver is None or driver.cuDeviceGet(ctypes.byref(number), cuda_index(device)):
+        return None
+    return number
+
+
+def _cpu_model() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
