@@ -22,9 +22,10 @@ from onnx import TensorProto, helper
 
 from alone import Library, decoded, opened, seconds_per_tile, setups, write_labelling, written
 from results_file import save
-from slide_file import described, write_repeated
+from slide_file import described
 from tile_infer import predict_large
 from tile_infer.engine.backends.device import cpu_cores
+from tile_infer.engine.networks.repeated_slide import write_repeated_slide
 
 AIM_OF_FLOOR, AIM_MPX_PER_SECOND = 0.85, 200
 TILES_PX = (256, 512, 1024)
@@ -72,7 +73,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         slide, model, mask = folder / "slide.tif", folder / "threshold.onnx", folder / "mask.zarr"
-        write_repeated(slide, options.side)
+        write_repeated_slide(slide, (options.side, options.side), seed=11)
         write_threshold(model)
         write_labelling(model, folder / "network.onnx")
         megapixels = options.side**2 / 1e6

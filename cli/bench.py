@@ -117,8 +117,13 @@ def _speeds(found: Sequence[Throughput]) -> Table:
 
 def _shares(found: Sequence[Throughput]) -> Table:
     return _table(
-        list(found[0].shares),
-        {each.device: [f"{100 * share:.1f} %" for share in each.shares.values()] for each in found},
+        [*found[0].shares, "device busy"],
+        {
+            each.device: [
+                f"{100 * share:.1f} %" for share in (*each.shares.values(), each.device_busy)
+            ]
+            for each in found
+        },
     )
 
 

@@ -6,8 +6,8 @@ from time import perf_counter
 from typing import Literal, get_args
 
 Stage = Literal["reading", "waiting", "assembling", "network", "writing"]
-"""Reading decodes and mirrors; waiting is for a place on the device; assembling cuts tiles and puts
-their labels together; the network runs them; writing compresses and stores."""
+"""Reading decodes and mirrors; waiting is for the device; assembling cuts tiles and puts labels
+together; the network runs the tiles; writing compresses and stores."""
 
 
 class Stopwatch:
@@ -39,39 +39,44 @@ class Stopwatch:
 Bound = Literal["the network", "reading", "writing", "the engine"]
 """What a run would gain most from if it were faster."""
 
+_BOUNDS: dict[str, Bound] = {
+    "network": "the network",
+    "reading": "reading",
+    "writing": "writing",
+    "assembling": "the engine",
+}
 
-def shares(seconds: Mapping[Stage, float], threads: int, wall_seconds: float) -> dict[str, float]:
-    """Return what part of the threads' time each stage took, and ``idle`` for the rest.
+_BUSY = 0.9
+"""Of its places in all the time: a device that is taken so far bounds the run."""
+
+
+def shares(seconds: Mapping[Stage, float]) -> dict[str, float]:
+    """Return what part of the work each stage took, of seconds summed over the threads.
+
+    >>> shares({"reading": 1, "waiting": 9, "assembling": 1, "network": 6, "writing": 2})
+    {'reading': 0.1, 'assembling': 0.1, 'network': 0.6, 'writing': 0.2}
+    """
+    work = {str(stage): spent for stage, spent in seconds.items() if stage != "waiting"}
+    return {stage: spent / sum(work.values()) for stage, spent in work.items()}
+
+
+def device_busy(seconds: Mapping[Stage, float], workers: int, wall_seconds: float) -> float:
+    """Return the part of the time in which a device's places were taken, 0 to 1.
 
     Args:
         seconds: Of each stage, summed over the threads.
-        threads: How many there were.
+        workers: Places on the device.
         wall_seconds: From the first block's begin to the last one's end.
-
-    Returns:
-        Shares that sum to 1. A thread is idle at the end, when no block is left, and between two
-        blocks; all are where an image has fewer blocks than there are threads.
     """
-    spent = sum(seconds.values())
-    whole = max(threads * wall_seconds, spent)
-    found = {str(stage): seconds[stage] / whole for stage in get_args(Stage)}
-    return {**found, "idle": (whole - spent) / whole}
+    return min(1.0, seconds["network"] / (workers * wall_seconds))
 
 
-def bound_by(found: Mapping[str, float]) -> Bound:
-    """Return what took most of the threads' time, waiting apart.
+def bound_by(found: Mapping[str, float], busy: float) -> Bound:
+    """Return what bounds a run: a device that is busy, or else what took most of the work.
 
-    Threads wait because the device is busy, so waiting has no cause of its own. There is one thread
-    more than the device has places: while all of these are taken, only one thread is elsewhere, and
-    neither reading nor writing can come first.
-
-    >>> bound_by({"network": 0.6, "waiting": 0.3, "reading": 0.1})
+    >>> bound_by({"network": 0.3, "reading": 0.7}, busy=0.97)
     'the network'
+    >>> bound_by({"network": 0.3, "reading": 0.7}, busy=0.5)
+    'reading'
     """
-    parts: dict[Bound, tuple[str, ...]] = {
-        "the network": ("network",),
-        "reading": ("reading",),
-        "writing": ("writing",),
-        "the engine": ("assembling", "idle"),
-    }
-    return max(parts, key=lambda part: sum(found.get(stage, 0.0) for stage in parts[part]))
+    return "the network" if busy >= _BUSY else _BOUNDS[max(found, key=lambda stage: found[stage])]

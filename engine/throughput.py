@@ -16,7 +16,7 @@ from .plan import Plan
 from .predict import predict
 from .prediction import Prediction
 from .settings import Settings
-from .stages import Bound, bound_by, shares
+from .stages import Bound, bound_by, device_busy, shares
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +56,11 @@ class Throughput:
     redundancy: float
     """Work of the tiles over that of one whole pass."""
     shares: dict[str, float]
-    """Part of the threads' time that went to each stage; the sum is 1."""
+    """Part of the work that each stage took; the sum is 1."""
+    device_busy: float
+    """Part of the time in which the device's places were taken."""
     bound_by: Bound
-    """What took most of it."""
+    """What the run would gain most from if it were faster."""
     peak_rss_bytes: int | None
     """Largest resident size of the process while it ran; ``None`` where the system does not say."""
     peak_device_bytes: int | None
@@ -154,7 +156,7 @@ def compared(
     plan, report = done.plan, done.report
     ran, remembered = (report["counts"][f"tiles_{what}"] for what in ("run", "remembered"))
     megapixels = plan.shape[0] * plan.shape[1] / 1e6
-    found = shares(report["stages"], plan.workers + 1, seconds)
+    found, busy = shares(report["stages"]), device_busy(report["stages"], plan.workers, seconds)
     return Throughput(
         device=plan.execution.device,
         name=device_name(plan.execution.device),
@@ -173,7 +175,8 @@ def compared(
         engine_over_network=seconds * network_tiles_per_second / ran,
         redundancy=plan.redundancy,
         shares=found,
-        bound_by=bound_by(found),
+        device_busy=busy,
+        bound_by=bound_by(found, busy),
         peak_rss_bytes=rss_bytes or None,
         peak_device_bytes=device_bytes,
     )

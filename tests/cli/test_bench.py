@@ -33,9 +33,8 @@ def test_json_has_every_figure_of_each_device(run: Run, picture: Path, bright: P
     assert (row["device"], row["backend"], row["precision"]) == ("cpu", "onnx", "fp32")
     assert row["image"] == [700, 900]
     assert sum(row["shares"].values()) == pytest.approx(1)
-    assert set(row["shares"]) == {
-        "reading", "waiting", "assembling", "network", "writing", "idle"
-    }  # fmt: skip
+    assert set(row["shares"]) == {"reading", "assembling", "network", "writing"}
+    assert 0 < row["device_busy"] <= 1
     assert row["bound_by"] in ("the network", "reading", "writing", "the engine")
     for name in ("megapixels_per_second", "network_megapixels_per_second", "engine_over_network"):
         assert row[name] > 0
@@ -113,7 +112,8 @@ def made_up(device: str) -> Throughput:
         network_tiles_per_second=85.0,
         engine_over_network=1.06,
         redundancy=1.25,
-        shares={"reading": 0.1, "network": 0.6, "idle": 0.3},
+        shares={"reading": 0.4, "network": 0.6},
+        device_busy=0.9,
         bound_by="the network",
         peak_rss_bytes=1 << 30,
         peak_device_bytes=None if device == "cpu" else 3 << 30,

@@ -25,7 +25,7 @@ from tile_infer.engine.pipeline import Progress
 from tile_infer.engine.planning import plan_image
 from tile_infer.engine.prediction import Prediction
 from tile_infer.engine.settings import Settings
-from tile_infer.engine.stages import Stage, bound_by, shares
+from tile_infer.engine.stages import Stage, bound_by, device_busy, shares
 from tile_infer.engine.throughput import Throughput, compared, measure_throughput
 from tile_infer.tiler.errors import MissingExtraError, SettingError
 
@@ -39,45 +39,40 @@ def seconds(**given: float) -> dict[Stage, float]:
     return cast("dict[Stage, float]", dict.fromkeys(stages, 0.0) | given)
 
 
-def test_shares_sum_to_one_and_the_rest_is_idle() -> None:
-    found = shares(seconds(reading=1, waiting=2, assembling=0.5, network=8, writing=0.5), 3, 5.0)
+def test_shares_are_of_the_work_and_sum_to_one() -> None:
+    found = shares(seconds(reading=1, waiting=200, assembling=0.5, network=8, writing=0.5))
     assert found == pytest.approx(
-        {
-            "reading": 1 / 15,
-            "waiting": 2 / 15,
-            "assembling": 0.5 / 15,
-            "network": 8 / 15,
-            "writing": 0.5 / 15,
-            "idle": 3 / 15,
-        }
+        {"reading": 0.1, "assembling": 0.05, "network": 0.8, "writing": 0.05}
     )
-    # Clocks are read at slightly different moments.
-    assert sum(shares(seconds(network=10.01), 2, 5.0).values()) == pytest.approx(1)
-    assert shares(seconds(network=10.01), 2, 5.0)["idle"] == 0
+    assert sum(found.values()) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
-    ("spent", "wall", "expected"),
+    ("spent", "expected"),
     [
-        ({"network": 10, "waiting": 4.5, "reading": 0.3, "writing": 0.2}, 5, "the network"),
-        ({"network": 4, "waiting": 0, "reading": 9, "writing": 2}, 5, "reading"),
-        ({"network": 4, "waiting": 0, "reading": 2, "writing": 9}, 5, "writing"),
-        ({"network": 4, "waiting": 0, "assembling": 9, "reading": 2}, 5, "the engine"),
-        # One block for three threads: two had nothing to do.
-        ({"network": 4, "reading": 1}, 5, "the engine"),
+        ({"network": 10, "waiting": 4.5, "reading": 0.3, "writing": 0.2}, "the network"),
+        # A GPU that has no room left, however many threads it takes to feed it.
+        ({"network": 9.5, "reading": 30}, "the network"),
+        ({"network": 4, "reading": 9, "writing": 2}, "reading"),
+        ({"network": 4, "reading": 2, "writing": 9}, "writing"),
+        ({"network": 4, "assembling": 9, "reading": 2}, "the engine"),
         # However long threads wait, it is for something else.
-        ({"network": 4, "waiting": 11}, 5, "the network"),
+        ({"network": 4, "waiting": 11}, "the network"),
     ],
 )
-def test_what_bounds_a_run_is_what_took_most_of_it(
-    spent: dict[str, float], wall: float, expected: str
-) -> None:
-    assert bound_by(shares(seconds(**spent), 3, wall)) == expected
+def test_what_bounds_a_run(spent: dict[str, float], expected: str) -> None:
+    found = seconds(**spent)
+    assert bound_by(shares(found), device_busy(found, workers=2, wall_seconds=5.0)) == expected
 
 
 def test_another_stage_bounds_once_it_takes_longer() -> None:
-    assert bound_by(shares(seconds(network=6.0, reading=5.9), 3, 4.0)) == "the network"
-    assert bound_by(shares(seconds(network=5.9, reading=6.0), 3, 4.0)) == "reading"
+    assert bound_by(shares(seconds(network=6.0, reading=5.9)), 0.5) == "the network"
+    assert bound_by(shares(seconds(network=5.9, reading=6.0)), 0.5) == "reading"
+
+
+def test_a_device_is_busy_by_its_places() -> None:
+    assert device_busy(seconds(network=6, reading=50), 2, 4.0) == pytest.approx(0.75)
+    assert device_busy(seconds(network=6), 1, 4.0) == 1, "clocks differ by little"
 
 
 def finished(tmp_path: Path, tiles_run: int, remembered: int, spent: dict[Stage, float]) -> Any:
@@ -107,13 +102,14 @@ def test_figures_follow_from_the_run_and_the_network_alone(tmp_path: Path) -> No
     assert found.network_megapixels_per_second == pytest.approx(0.12 * 12 / 40)
     # 30 were run, which the network alone does in 2.5 s.
     assert found.engine_over_network == pytest.approx(4 / 2.5)
-    assert found.shares["network"] == pytest.approx(0.5), "three threads, four seconds"
+    assert found.shares["network"] == pytest.approx(2 / 3)
+    assert found.device_busy == pytest.approx(0.75), "two places, four seconds"
     assert found.bound_by == "the network"
     assert found.peak_rss_bytes is found.peak_device_bytes is None, "nobody says"
     assert (found.device, found.workers, found.tile) == ("cpu", 2, done.plan.grid.tile)
     slower = figures(done, 8.0)
     assert slower.engine_over_network == pytest.approx(8 / 2.5)
-    assert slower.bound_by == "the engine", "half of the time, no thread had a block"
+    assert slower.device_busy == pytest.approx(0.375)
 
 
 def test_a_run_is_compared_with_the_network_before_and_after_it(
