@@ -43,7 +43,7 @@ STORED: dict[str, tuple[Any, dict[str, Any], int]] = {
 }
 
 
-@pytest.fixture(params=STORED.values(), ids=STORED.keys())
+@pytest.fixture(params=STORED.values(), ids=list(STORED))
 def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[TiffSource, int]]:
     pixels, options, segments = request.param
     tifffile.imwrite(tmp_path / "i.tif", pixels, **options)
