@@ -20,15 +20,13 @@ check: dev
 	$(BIN)/mypy tests benchmarks
 	$(BIN)/python -m pytest -q tests/test_layout.py
 
-bench: dev
-	$(INSTALL) '.[figures]'
+bench: .venv/figures dev
 	for script in phase redundancy demo overhead exports memory whole; do $(BIN)/python benchmarks/$$script.py || exit; done
 	$(BIN)/python benchmarks/whole.py --backend openvino
 	for script in plots tables; do $(BIN)/python benchmarks/$$script.py || exit; done
 
 # Installs each peer into an environment of its own.
-bench-peers: dev
-	$(INSTALL) '.[figures]'
+bench-peers: .venv/figures dev
 	for script in peers plots; do $(BIN)/python benchmarks/$$script.py || exit; done
 
 # These need the folder of real images and networks that TILE_INFER_TEST_DATA names.
@@ -52,4 +50,8 @@ dev: .venv/dev
 
 .venv/dev: .venv/base
 	$(INSTALL) '.[dev]'
+	touch $@
+
+.venv/figures: .venv/dev
+	$(INSTALL) '.[figures]'
 	touch $@

@@ -23,7 +23,8 @@ class SegmentCache:
         self.max_bytes = max_bytes
         self.decoded = 0
         """Segments decoded so far, i.e. not found in the cache."""
-        self._bytes = 0
+        self.held_bytes = 0
+        """Size of the segments that are kept now."""
         self._segments: OrderedDict[Hashable, NDArray[np.generic]] = OrderedDict()
         self._pending: dict[Hashable, Future[NDArray[np.generic]]] = {}
         self._lock = threading.Lock()
@@ -70,11 +71,11 @@ class SegmentCache:
             del self._pending[key]
             if not last:
                 self._segments[key] = segment
-                self._bytes += segment.nbytes
-            while self._bytes > self.max_bytes and len(self._segments) > 1:
+                self.held_bytes += segment.nbytes
+            while self.held_bytes > self.max_bytes and len(self._segments) > 1:
                 self._drop(next(iter(self._segments)))
         begun.set_result(segment)
         return segment
 
     def _drop(self, key: Hashable) -> None:
-        self._bytes -= self._segments.pop(key).nbytes
+        self.held_bytes -= self._segments.pop(key).nbytes
