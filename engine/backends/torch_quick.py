@@ -56,8 +56,7 @@ def quicken(
     except Exception as error:
         raise NoGraphError(f"it fails on noise ({first_line(error)})") from error
 
-    def build(last: bool) -> Call:
-        graph = _graph(module, call, noise[0])
+    def build(graph: GraphModule, last: bool) -> Call:
         fold_batch_norms(graph)
         if last:
             put_channels_last(graph)
@@ -72,12 +71,13 @@ def quicken(
         except NoGraphError:
             return alone
 
+    graph = _graph(module, call, noise[0])
     try:
-        return build(last)
+        return build(graph, last)
     except NoGraphError:
         if not last:
             raise
-        return build(last=False)
+    return build(_graph(module, call, noise[0]), last=False)
 
 
 def _graph(module: nn.Module, call: Call, images: torch.Tensor) -> GraphModule:
@@ -107,8 +107,11 @@ def _compile(graph: GraphModule, images: torch.Tensor) -> Call:
 
 
 def _laid_out(images: torch.Tensor, last: bool) -> torch.Tensor:
+    """Return images in a layout; those of pixels as they are stored have their channels last."""
     layout = torch.channels_last if last else torch.contiguous_format
-    return images.contiguous(memory_format=layout)  # pixels as they are stored come last already
+    # Of one channel any strides will do, and operators choose by them: always the same ones.
+    strides = torch.empty(images.shape, device="meta", memory_format=layout).stride()
+    return images.contiguous(memory_format=layout).as_strided(images.shape, strides)
 
 
 def _split(run: Call, size: int | None, last: bool) -> Call:
