@@ -219,6 +219,8 @@ class Options:
         Literal["fp32", "tf32", "bf16", "fp16"] | None, Parameter(group=MACHINE)
     ] = None
     """Arithmetic of the network; fp32 means fp32 on a GPU too [default: fp32]."""
+    compile: Annotated[bool | None, Parameter(group=MACHINE)] = None
+    """Compile a Torch network before the run, with a C++ compiler."""
     batch_size: Annotated[int | None, Parameter(metavar="N", group=MACHINE)] = None
     """Tiles per run of the network."""
     workers: Annotated[int | None, Parameter(metavar="N", group=MACHINE)] = None

@@ -19,7 +19,7 @@ from .nodata import choose_nodata
 from .normalize import largest_input, resolve_normalization
 from .plan import Plan
 from .recipe import build_recipe, class_names, output_bytes
-from .runtime import choose_runtime, other_runtimes
+from .runtime import choose_form, choose_runtime, other_runtimes
 from .said import said_notes
 from .settings import Settings
 from .sizing import choose_batch, fit_memory
@@ -77,12 +77,18 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
     work = measure_work(network, len(channels), probe.geometry)
     tile_bytes = work.bytes(grid.tile)
     batch = choose_batch(facts, kind, tile_bytes, settings)
-    grid, workers, memory_bytes = fit_memory(facts, grid, recipe, tile_bytes, batch, kind, settings)
+    execution = Execution(device, settings.precision or "fp32", backend=backend)
+    execution, why_not = choose_form(network, recipe, execution, settings)
+    alone = facts.backend == "torch" and execution.form == "module"
+    slow = alone and why_not and not settings.compile
+    grid, workers, memory_bytes = fit_memory(
+        grid, recipe, tile_bytes, batch, kind, settings, alone=alone
+    )
     spare_bytes = (settings.memory or available_bytes()) - memory_bytes
     strips = choose_strips(grid, image, level, workers + 1, spare_bytes)
     memory_bytes += strips.kept_bytes - CACHE_BYTES
     threads = max(1, cpu_cores() // workers) if kind == "cpu" else 1
-    execution = Execution(device, settings.precision or "fp32", threads, workers, backend)
+    execution = replace(execution, threads=threads, workers=workers)
     calibration = Calibration(execution, "")
     others = other_runtimes(facts, execution, settings)
     if others and grid.tiles * len(turns) >= WORTH_TILES:
@@ -136,6 +142,7 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
             *([calibration.note] if calibration.note else []),
             *level_notes,
             *nodata_notes,
+            *([f"the module is run as it is, one block at a time: {why_not}"] if slow else []),
             *tiling.notes,
             *said_notes(facts, settings),
             *declared_notes,
@@ -146,6 +153,7 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
             *level_warnings,
             *([] if settings.nodata is not None else image.doubts),
             *tiling.warnings,
+            *([f"not compiled: {why_not}"] if settings.compile and why_not else []),
             *facts.doubts,
             *([] if tiling.fits else [why_not_exact(facts, probe, tiling.blend)]),
             *([check_whole_numbers(facts, probe)] if probe.whole_numbers else []),

@@ -285,7 +285,7 @@ def _dropped(plan: Plan, settings: Settings) -> list[str]:
 _WITHOUT_EFFECT = {"memory", "device_memory", "head", "level", "mpp", "trust_model"}
 """Settings of which the plan holds what became of them."""
 
-_HARMLESS = _WITHOUT_EFFECT | {"device", "backend", "workers", "batch_size", "output"}
+_HARMLESS = _WITHOUT_EFFECT | {"device", "backend", "workers", "batch_size", "output", "compile"}
 """Settings that may be left out the second time: the mask's labels are the same."""
 
 

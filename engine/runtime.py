@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from ..tiler.errors import DeviceError
-from .backends.base import Backend, Execution, NetworkFacts
+from ..tiler.errors import DeviceError, SettingError
+from .backends.base import Backend, Execution, Network, NetworkFacts, Recipe
 from .backends.device import resolve_device
 from .settings import Settings
 
@@ -29,6 +29,28 @@ def choose_runtime(network: NetworkFacts, settings: Settings) -> tuple[Backend, 
     if backend == "openvino" and device == "auto":
         device = "cpu"
     return backend, resolve_device(device)
+
+
+def choose_form(
+    network: Network, recipe: Recipe, execution: Execution, settings: Settings
+) -> tuple[Execution, str]:
+    """Return an execution in the quickest form of a network that gives its own logits.
+
+    Besides, why that is not the one that is wanted.
+
+    Raises:
+        SettingError: Something is to be compiled that Torch does not run.
+    """
+    if network.facts.backend != "torch":
+        if settings.compile:
+            raise SettingError(
+                f"compile=True is for Torch networks; {network.facts.name} is {execution.backend}'s"
+                ": leave compile out"
+            )
+        return execution, ""
+    wanted = replace(execution, form="compiled" if settings.compile else "graph")
+    form, why = network.form(recipe, wanted)
+    return replace(execution, form=form), why
 
 
 def other_runtimes(

@@ -78,6 +78,7 @@ class Options(TypedDict, total=False):
     device: str | None
     backend: Literal["auto", "onnx", "torch", "openvino"] | None
     precision: Literal["fp32", "tf32", "bf16", "fp16"] | None
+    compile: bool | None
     axes: str | None
     page: int | None
     series: int | None
@@ -119,6 +120,9 @@ class Settings:
     [default: onnx for an ONNX file, else torch]."""
     precision: Literal["fp32", "tf32", "bf16", "fp16"] | None = None
     """Arithmetic of the network; fp32 means fp32 on a GPU too [default: fp32]."""
+    compile: bool | None = None
+    """Whether to compile a Torch network before the run, with a C++ compiler; where that fails or
+    answers otherwise, it is run without, with a warning."""
     axes: str | None = None
     """One letter per axis of an array that does not name them, e.g. CYX [default: told by their
     lengths]."""
@@ -171,8 +175,8 @@ class Settings:
     device_memory: int | None = None
     """Bytes of GPU memory by which the batch is chosen [default: 8 GB]."""
     workers: int | None = None
-    """Blocks that are computed at the same time [default: one per core; one for a Torch module,
-    two on a GPU]."""
+    """Blocks that are computed at the same time [default: one per core; two on a GPU; one for a
+    Torch module that keeps something from run to run]."""
     halo: int | None = None
     """Pixels to crop from each side of a tile's output, instead of the measured halo."""
     tolerance: float | None = None
@@ -197,9 +201,10 @@ class Settings:
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, _of_kind(kind, name, value))
-        if self.trust_model not in (None, False, True):
-            raise SettingError(f"trust_model={self.trust_model!r} is not possible; use True")
-        object.__setattr__(self, "trust_model", bool(self.trust_model) or None)
+        for name in ("trust_model", "compile"):
+            if getattr(self, name) not in (None, False, True):
+                raise SettingError(f"{name}={getattr(self, name)!r} is not possible; use True")
+            object.__setattr__(self, name, bool(getattr(self, name)) or None)
         if self.nodata is not None:
             object.__setattr__(self, "nodata", nodata_setting(self.nodata))
         for name, values in _CHOICES.items():

@@ -53,24 +53,25 @@ def choose_batch(network: NetworkFacts, device: str, tile_bytes: int, settings: 
 
 
 def fit_memory(
-    network: NetworkFacts,
     grid: Grid,
     recipe: Recipe,
     tile_bytes: int,
     batch: int,
     device: str,
     settings: Settings,
+    *,
+    alone: bool = False,
 ) -> tuple[Grid, int, int]:
     """Choose blocks and workers.
 
     Args:
-        network: A Torch module is run by one thread at a time.
         grid: Its blocks are of one chunk.
         recipe: What runs on the device.
         tile_bytes: Size of all layers' results for one tile.
         batch: Tiles per run.
         device: Kind of device.
         settings: Their ``memory`` and ``workers`` count.
+        alone: Whether the network is for one thread at a time.
 
     Returns:
         The grid with its blocks, the workers, and the bytes of host memory expected at most.
@@ -81,7 +82,7 @@ def fit_memory(
     free = available_bytes()
     budget, limit = settings.memory or free // 2, settings.memory or free
     network_bytes = batch * tile_bytes if device == "cpu" else 0
-    at_once = 2 if device != "cpu" else 1 if network.backend == "torch" else cpu_cores()
+    at_once = 2 if device != "cpu" else 1 if alone else cpu_cores()
     most = settings.workers or min(at_once, grid.blocks)
 
     def needed(grid: Grid, workers: int) -> int:

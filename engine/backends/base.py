@@ -14,6 +14,7 @@ Ending = Literal["none", "sigmoid", "softmax", "argmax"]
 Scores = Literal["probabilities", "logits"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Backend = Literal["onnx", "torch", "openvino"]
+Form = Literal["module", "graph", "compiled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +169,8 @@ class Execution:
     """Runs at the same time."""
     backend: Backend = "onnx"
     """Library that runs it."""
+    form: Form = "module"
+    """What of a Torch network runs: the module, the graph of its operators, or that compiled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +209,10 @@ class Network(Protocol):
 
     def layers(self, channels: int, tile: tuple[int, int]) -> tuple[Layer, ...]:
         """Return the work of one run over a tile, layer by layer."""
+        ...
+
+    def form(self, recipe: Recipe, wanted: Execution) -> tuple[Form, str]:
+        """Return the quickest form that it can be run in, and why it is not the one wanted."""
         ...
 
     def prepare(self, recipe: Recipe, execution: Execution) -> Runner:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...tiler.errors import MissingExtraError, ModelError, TileInferError
-from .base import Execution, Layer, Network, NetworkFacts, Recipe, Runner
+from .base import Execution, Form, Layer, Network, NetworkFacts, Recipe, Runner
 from .bioimageio_model import Description
 from .bioimageio_package import Package, find_package
 from .metadata import read_beside, with_metadata
@@ -116,6 +116,10 @@ class DescribedNetwork:
     def layers(self, channels: int, tile: tuple[int, int]) -> tuple[Layer, ...]:
         """Return the work of one run over a tile, layer by layer."""
         return self._network.layers(channels, tile)
+
+    def form(self, recipe: Recipe, wanted: Execution) -> tuple[Form, str]:
+        """Return the quickest form that it can be run in, and why it is not the one wanted."""
+        return self._network.form(recipe, wanted)
 
     def prepare(self, recipe: Recipe, execution: Execution) -> Runner:
         """Return a runner."""

@@ -12,7 +12,7 @@ from onnx.external_data_helper import uses_external_data
 
 from ...tiler.errors import DeviceError, ModelError
 from ..naming import readable
-from .base import Execution, Layer, NetworkFacts, Output, Recipe, Runner
+from .base import Execution, Form, Layer, NetworkFacts, Output, Recipe, Runner
 from .compose import LABELS, PIXELS, SCORES, compose, cut_to_logits, with_shapes
 from .metadata import THE_MODEL, with_metadata
 from .noise import as_input
@@ -112,6 +112,10 @@ class OnnxNetwork:
                 work = int(np.prod(result[1:])) * int(source[-1])
             found.append(Layer(work, height, width, 4 * width_out * height * width))
         return tuple(found)
+
+    def form(self, recipe: Recipe, wanted: Execution) -> tuple[Form, str]:
+        """Return that of a file, which is a graph for whatever runs it."""
+        return wanted.form, ""
 
     def prepare(self, recipe: Recipe, execution: Execution) -> Runner:
         """Return a runner that does everything from raw pixels to labels."""

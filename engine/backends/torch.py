@@ -1,11 +1,10 @@
 """Run a network given as a Torch module."""
 
-import hashlib
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from threading import Lock
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,10 +12,17 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ...tiler.errors import DeviceError, ModelError
-from .base import Execution, Layer, NetworkFacts, Output, Recipe, Runner
+from .base import Execution, Form, Layer, NetworkFacts, Precision, Recipe, Runner
 from .causes import counted
 from .noise import as_input
+from .torch_graph import Call, NoGraphError
+from .torch_hash import module_hash
+from .torch_quick import quicken
 from .torch_recorder import Recorder
+from .torch_runner import TorchRunner
+
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""Types of the precisions that Torch runs by its autocast."""
 
 
 class TorchNetwork:
@@ -41,11 +47,12 @@ class TorchNetwork:
         self._threads = torch.get_num_threads()
         self._tf32: tuple[bool, bool] | None = None
         self._largest_px = 0  # of the tiles that were run
+        self._made: tuple[tuple[Recipe, Execution], Call] | None = None
         # A module may keep things on itself while it runs (hooks do): one run at a time.
         self._running = Lock()
         self._facts = stated or NetworkFacts(
             name=type(module).__name__.lower(),
-            sha256=_hash(module),
+            sha256=module_hash(module),
             backend="torch",
             channels=None,
             fixed=(None, None),
@@ -88,6 +95,7 @@ class TorchNetwork:
 
     def close(self) -> None:
         """Leave the module and Torch's settings as they were found."""
+        self._made = None
         for part in self._training:
             part.training = True
         if _device_of(self.module) != self._device:
@@ -158,7 +166,49 @@ class TorchNetwork:
         return tuple(recorder.layers)
 
     def prepare(self, recipe: Recipe, execution: Execution) -> Runner:
-        """Return a runner that moves raw pixels to the device and labels back."""
+        """Return a runner that moves raw pixels to the device and labels back.
+
+        Raises:
+            ModelError: The plan was made for a quicker form than is possible here.
+        """
+        self._place(execution)
+        run: Call = partial(self._as_it_is, recipe=recipe, precision=execution.precision)
+        if execution.form != "module":
+            try:
+                run = self._quick(recipe, execution)
+            except NoGraphError as error:
+                raise ModelError(
+                    f"{self.facts.name} cannot be run as the plan says (as {execution.form}): "
+                    f"{error}; use overwrite to start again"
+                ) from error
+        return TorchRunner(run, getattr(torch, self.facts.input_dtype), recipe, execution)
+
+    def form(self, recipe: Recipe, wanted: Execution) -> tuple[Form, str]:
+        """Return the quickest form that gives the module's own logits, up to the one wanted.
+
+        Besides, why it is not the one wanted.
+        """
+        try:
+            self._place(wanted)
+        except DeviceError:  # the run itself will say so
+            return "module", ""
+        forms: tuple[Form, ...] = ("compiled", "graph")
+        why = ""
+        for form in forms[forms.index(wanted.form) :] if wanted.form in forms else ():
+            try:
+                self._quick(recipe, replace(wanted, form=form))
+            except NoGraphError as error:
+                why = why or str(error)
+            else:
+                return form, why
+        return "module", why
+
+    def _place(self, execution: Execution) -> None:
+        """Bring the module to its device.
+
+        Raises:
+            DeviceError: The device or precision cannot be had.
+        """
         device = torch.device(execution.device)
         if device.type == "cuda" and not torch.cuda.is_available():
             raise DeviceError(
@@ -171,79 +221,42 @@ class TorchNetwork:
             self._allow_tf32(execution.precision == "tf32")
         if _device_of(self.module) != device:
             self.module.to(device)
-        return _TorchRunner(self, recipe, execution, device)
 
+    def _quick(self, recipe: Recipe, execution: Execution) -> Call:
+        """Return a quick form of the module; the last one is kept, as planning made it."""
+        threads = execution.threads if execution.form == "compiled" else 1  # it has them built in
+        key = recipe, replace(execution, workers=1, threads=threads)
+        if self._made is None or self._made[0] != key:
+            self._made = None
+            if execution.device == "cpu":
+                torch.set_num_threads(execution.threads)
+            call = partial(self._as_it_is, recipe=recipe, precision=execution.precision)
+            narrow = execution.precision in HALF
+            exactly = partial(self._as_it_is, recipe=recipe, precision="fp32") if narrow else call
+            # Fixed by measurement: on a CPU always quicker. On a GPU, Torch's advice.
+            last = execution.device == "cpu" or execution.precision != "fp32"
+            compiled = execution.form == "compiled"
+            noise = self._noise(recipe, 0), self._noise(recipe, 1)
+            made = quicken(self.module, call, exactly, noise, last=last, compiled=compiled)
+            self._made = key, made
+        return self._made[1]
 
-class _TorchRunner:
-    def __init__(
-        self, network: TorchNetwork, recipe: Recipe, execution: Execution, device: torch.device
-    ) -> None:
-        self.network, self.recipe, self.execution, self.device = network, recipe, execution, device
-        per_channel = (1, recipe.channels, 1, 1)
-        # What has more digits than float32 loses them only once it is centred.
-        self.exact = getattr(torch, recipe.arithmetic)
-        options = {"dtype": self.exact, "device": device}
-        self.offset = torch.tensor(recipe.offset, **options).reshape(per_channel)
-        self.scale = torch.tensor(recipe.scale, **options).reshape(per_channel)
-        self.label_type = getattr(torch, recipe.label_dtype)
-        self.number = getattr(torch, network.facts.input_dtype)
+    def _noise(self, recipe: Recipe, seed: int) -> torch.Tensor:
+        shape = (self._facts.batch or 1, recipe.channels, *recipe.tile)
+        noise = np.random.default_rng(seed).standard_normal(shape, np.float32)
+        images = torch.from_numpy(as_input(noise, self._facts.input_dtype))
+        return images.to(_device_of(self.module))
 
-    def __call__(self, tiles: NDArray[np.generic]) -> Output:
-        if self.device.type == "cpu":
-            torch.set_num_threads(self.execution.threads)
-        recipe = self.recipe
+    def _as_it_is(self, images: torch.Tensor, recipe: Recipe, precision: Precision) -> torch.Tensor:
+        """Run the module as it is and return its logits."""
         # An activation at the end is undone by taking its input, at the price of watching each
-        # operator; a network that ends in logits is run as it is.
+        # operator; a network that ends in logits is only run.
         recorder = None if recipe.ends_in == "none" else Recorder()
-        # no_grad: what a module keeps of an inference_mode run could not be trained with later.
-        with torch.no_grad():
-            images = torch.from_numpy(np.ascontiguousarray(tiles)).to(self.device)
-            images = images.permute(0, 3, 1, 2)
-            if recipe.normalizes:
-                images = (images.to(self.exact) - self.offset) * self.scale
-                if recipe.clip != (None, None):
-                    images = images.clamp(*recipe.clip)
-            images = images.to(self.number).contiguous()
-            with self._arithmetic(), recorder or nullcontext():
-                logits = self.network.forward(images)
-            if recorder:
-                logits = _as_map(recorder.before_activation(logits)[1], logits)
-            (y, x), (height, width) = recipe.crop, recipe.window
-            logits = logits[:, :, y : y + height, x : x + width].float()
-            labels = self._labels(logits).cpu().numpy() if recipe.labels else None
-            scores = self._scores(logits).cpu().numpy() if recipe.scores else None
-        return Output(labels, scores)
-
-    def _arithmetic(self) -> AbstractContextManager[Any]:
-        types = {"bf16": torch.bfloat16, "fp16": torch.float16}
-        if self.execution.precision not in types:
-            return nullcontext()
-        return torch.autocast(self.device.type, types[self.execution.precision])
-
-    def _labels(self, logits: torch.Tensor) -> torch.Tensor:
-        if self.recipe.classes == 1:
-            labels = (logits[:, 0] > self.recipe.logit_threshold).to(torch.uint8)
-        else:
-            # A running maximum: argmax along the channels is 50 times slower on a CPU.
-            best = logits[:, 0]
-            # Torch can do little with uint16.
-            kind = torch.uint8 if self.label_type == torch.uint8 else torch.int32
-            labels = torch.zeros(best.shape, dtype=kind, device=best.device)
-            for index in range(1, self.recipe.classes):
-                labels.masked_fill_(logits[:, index] > best, index)
-                best = torch.maximum(best, logits[:, index])
-        # NaN and infinity times zero are NaN, and a sum hands NaN on: one pass finds both.
-        broken = (logits * 0).sum(dim=1).isnan()
-        return labels.masked_fill_(broken, self.recipe.not_computed).to(self.label_type)
-
-    def _scores(self, logits: torch.Tensor) -> torch.Tensor:
-        scores = logits
-        if self.recipe.scores == "probabilities":
-            if self.recipe.activation == "sigmoid":
-                scores = logits.sigmoid() + logits * 0  # NaN for infinity, which sigmoid hides
-            elif self.recipe.activation == "softmax":
-                scores = logits.softmax(dim=1) + logits * 0
-        return scores.to(getattr(torch, self.recipe.scores_dtype))
+        kind = HALF.get(precision)
+        narrow = torch.autocast(images.device.type, kind) if kind else nullcontext()
+        with narrow, recorder or nullcontext():
+            found = self.forward(images.contiguous())
+        return _as_map(recorder.before_activation(found)[1], found) if recorder else found
 
 
 def _as_map(found: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
@@ -265,36 +278,3 @@ def _as_map(found: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
 
 def _device_of(module: nn.Module) -> torch.device:
     return next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
-
-
-def _hash(module: nn.Module) -> str:
-    """Return a hash of a module's classes, parameters, buffers and attributes; not of its code."""
-    digest = hashlib.sha256(repr(module).encode())
-    own = vars(nn.Module())  # what every module has, such as its hooks
-    for name, part in module.named_modules():
-        digest.update(f"{name} {type(part).__module__}.{type(part).__qualname__}".encode())
-        _digest(digest, {key: value for key, value in vars(part).items() if key not in own})
-    for name, value in chain(module.named_parameters(), module.named_buffers()):
-        digest.update(name.encode())
-        _digest(digest, value)
-    return digest.hexdigest()
-
-
-def _digest(digest: Any, value: Any) -> None:
-    """Add a value to a hash: tensors and containers by what they hold, the rest by type."""
-    if isinstance(value, torch.Tensor):
-        value = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
-    if isinstance(value, np.ndarray):
-        digest.update(f"{value.dtype}{value.shape}".encode())
-        digest.update(value.tobytes())
-    elif isinstance(value, dict):
-        for key in sorted(value, key=repr):
-            digest.update(repr(key).encode())
-            _digest(digest, value[key])
-    elif isinstance(value, list | tuple):
-        for item in value:
-            _digest(digest, item)
-    elif value is None or isinstance(value, bool | int | float | complex | str | bytes):
-        digest.update(repr(value).encode())
-    else:
-        digest.update(type(value).__qualname__.encode())

@@ -195,8 +195,12 @@ def test_names_of_classes_come_from_the_model_where_they_fit() -> None:
     assert len(plan_prediction(blank(50, 50), nn.Conv2d(1, 1, 3)).class_names) == 2
 
 
-def test_a_module_is_run_by_one_thread_at_a_time(two_cores: None) -> None:
-    plan = plan_prediction(blank(5000, 5000), nn.Conv2d(1, 2, 3))
+def test_a_module_with_hooks_is_run_by_one_thread_at_a_time(two_cores: None) -> None:
+    module = nn.Conv2d(1, 2, 3)
+    plan = plan_prediction(blank(5000, 5000), module)
+    assert (plan.workers, plan.execution.threads) == (2, 1)
+    module.register_forward_hook(lambda *_: None)
+    plan = plan_prediction(blank(5000, 5000), module)
     assert (plan.workers, plan.execution.threads) == (1, 2)
 
 
