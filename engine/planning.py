@@ -4,27 +4,27 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
-from ..tiler.geometry import Geometry
 from .augmentation import TURNS, turned_recipe
 from .backends import open_network
 from .backends.base import Execution, Network, Recipe
-from .backends.device import cpu_cores
-from .calibration import WORTH_TILES, Calibration, calibrate
+from .calibration import WORTH_TILES, calibrate
+from .calibration_cache import rates_path, store_rates, stored_rates
 from .channels import choose_channels
 from .contradictions import check_declared
 from .inspection import inspect
+from .layout import Layout, plan_layouts, usual_layout
 from .levels import choose_level, with_pixel_size
 from .nodata import choose_nodata
 from .normalize import largest_input, resolve_normalization
 from .plan import Plan
+from .precision import fastest_precision, real_precision
 from .recipe import build_recipe, class_names, output_bytes
 from .runtime import choose_runtime, other_runtimes
 from .said import said_notes
 from .settings import Settings
-from .sizing import choose_batch, fit_memory
 from .sources import Source, open_source
 from .sources.lengths import length_text
-from .tiling import choose_tiling
+from .tiling import Tiling, choose_tilings
 from .verdict import check_whole_numbers, why_not_exact, without_effect
 from .work import measure_work
 
@@ -65,26 +65,34 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
     probe = inspect(network, settings, len(channels), largest)
     facts = network.facts  # a module's ending is seen while it is measured
     declared_notes = check_declared(facts, probe, sizes=settings.tile is None)
-    tiling = choose_tiling(image.levels[level].shape, probe, settings, kind)
-    grid, geometry, turns = tiling.grid, tiling.geometry, TURNS[settings.tta]
-    recipe = build_recipe(
-        image.dtype, len(channels), grid, geometry, probe, facts, normalization, settings
+    tilings = choose_tilings(image.levels[level].shape, probe, settings, kind)
+    turns = TURNS[settings.tta]
+
+    def recipe_of(tiling: Tiling) -> Recipe:
+        grid, geometry = tiling.grid, tiling.geometry
+        recipe = build_recipe(
+            image.dtype, len(channels), grid, geometry, probe, facts, normalization, settings
+        )
+        return turned_recipe(recipe, geometry, grid, turns)
+
+    layout, calibration_notes = _settled(
+        network,
+        plan_layouts(
+            tilings,
+            recipe_of,
+            len(turns),
+            measure_work(network, len(channels), probe.geometry),
+            facts,
+            Execution(device, real_precision(settings.precision), backend=backend),
+            settings,
+        ),
+        settings,
     )
-    recipe = turned_recipe(recipe, geometry, grid, turns)
-    work = measure_work(network, len(channels), probe.geometry)
-    tile_bytes = work.bytes(grid.tile)
-    batch = choose_batch(facts, kind, tile_bytes, settings)
-    grid, workers, memory_bytes = fit_memory(facts, grid, recipe, tile_bytes, batch, kind, settings)
-    threads = max(1, cpu_cores() // workers) if kind == "cpu" else 1
-    execution = Execution(device, settings.precision or "fp32", threads, workers, backend)
-    calibration = Calibration(execution, "")
-    others = other_runtimes(facts, execution, settings)
-    if others and grid.tiles * len(turns) >= WORTH_TILES:
-        calibration = calibrate(network.prepare, recipe, batch, [execution, *others])
-        execution = calibration.execution
+    tiling, recipe, execution = layout.tiling, layout.recipe, layout.execution
+    grid = tiling.grid
     as_asked = settings.halo is None and settings.tolerance is None
     exact = tiling.fits and tiling.blend is None and as_asked and not probe.whole_numbers
-    return Plan(
+    plan = Plan(
         image=image,
         level=level,
         channels=channels,
@@ -97,10 +105,10 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
         normalize=normalization.mode,
         recipe=recipe,
         execution=execution,
-        batch=batch,
+        batch=layout.batch,
         class_names=class_names(facts, probe),
-        redundancy=len(turns) * work.redundancy(grid, _lost_px(geometry)),
-        memory_bytes=memory_bytes,
+        redundancy=layout.redundancy,
+        memory_bytes=layout.memory_bytes,
         output_bytes=output_bytes(grid, recipe, settings),
         nodata=nodata,
         # Whom a run trusts is not handed on with its plan, which somebody else may have written.
@@ -118,15 +126,15 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
             output=settings.output or "labels",
             head=facts.head,
             tile=grid.tile,
-            batch_size=batch,
-            workers=workers,
+            batch_size=layout.batch,
+            workers=execution.workers,
             blend=tiling.blend,
             overlap=0.5 if tiling.blend else None,
         ),
         asked=tuple(settings.given()),
         notes=(
             normalization.note,
-            *([calibration.note] if calibration.note else []),
+            *calibration_notes,
             *level_notes,
             *nodata_notes,
             *tiling.notes,
@@ -145,6 +153,25 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
             *([normalization.warning] if normalization.warning else []),
         ),
     )
+    return fastest_precision(plan, source, network) if settings.precision == "fast" else plan
+
+
+def _settled(
+    network: Network, layouts: list[Layout], settings: Settings
+) -> tuple[Layout, tuple[str, ...]]:
+    """Return the layout to take, measured where that pays, and what to say of it."""
+    usual = usual_layout(layouts)
+    others = other_runtimes(network.facts, usual.execution, settings)
+    worth = usual.runs >= WORTH_TILES * usual.at_once
+    if not worth or (len(layouts) == 1 and not others):
+        return usual, ()
+    path = rates_path(network.facts, usual)
+    rates = stored_rates(path)
+    known = dict(rates)
+    found = calibrate(network.prepare, layouts, usual, others, rates)
+    if rates != known:
+        store_rates(path, rates)
+    return found
 
 
 def _other_notes(
@@ -169,9 +196,3 @@ def _other_notes(
     ):
         notes.append("the network's output lies between 0 and 1: taken for probabilities")
     return notes
-
-
-def _lost_px(geometry: Geometry) -> tuple[int, int]:
-    """Return the pixels of a tile without output, whole ones of the image."""
-    y, x = (axis.lost // axis.scale.up for axis in (geometry.y, geometry.x))
-    return y, x

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tile_infer import ModelError, Plan, SettingError, plan_prediction
-from tile_infer.engine import planning, sizing
+from tile_infer.engine import sizing
 from tile_infer.engine.networks.export import export_onnx
 from tile_infer.engine.networks.unet import UNet
 from tile_infer.engine.plan import network_summary
@@ -35,7 +35,6 @@ def unet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sizing, "cpu_cores", lambda: 2)
-    monkeypatch.setattr(planning, "cpu_cores", lambda: 2)
 
 
 def test_a_plan_survives_json(unet: Path) -> None:
