@@ -14,11 +14,11 @@ from .work import Work
 USUAL_CORE_PX = 512
 """Core on a CPU where nothing is measured and no larger one saves much work."""
 
-_OUT_OF_CACHE = 1.4
-"""A larger core on a CPU has to save as many times of the work: a U-Net of 16 channels took 1.4
-times as long for each pixel of a 2108-px tile as for one of a 572-px tile."""
+_WORTH = 1.15
+"""A larger core on a CPU has to save as many times of the work: tiles need memory, and beyond some
+1000 px those of a narrow network leave the cache."""
 
-_AS_LITTLE = 1.005
+_AS_LITTLE = 1.002
 """On a GPU no larger core is taken where it does not save as much: memory and blocks grow."""
 
 
@@ -113,8 +113,8 @@ def plan_layouts(
 def usual_layout(layouts: Sequence[Layout]) -> Layout:
     """Return the layout to take where nothing was measured, by work alone.
 
-    On a GPU the least work. On a CPU the largest core up to ``USUAL_CORE_PX``, for larger tiles
-    leave the cache; one beyond it only where that saves more work than the cache is worth.
+    On a GPU the least work. On a CPU the largest core up to ``USUAL_CORE_PX``, or one beyond it
+    that saves much and keeps as many workers busy.
 
     Args:
         layouts: Those that fit the memory, the smallest tile first.
@@ -126,7 +126,8 @@ def usual_layout(layouts: Sequence[Layout]) -> Layout:
     for layout in layouts[1:]:
         grid = layout.tiling.grid
         usual = max(grid.y.stride, grid.x.stride) <= USUAL_CORE_PX
-        if usual or _OUT_OF_CACHE * layout.redundancy <= chosen.redundancy:
+        busy = layout.execution.workers >= chosen.execution.workers
+        if usual or (busy and _WORTH * layout.redundancy <= chosen.redundancy):
             chosen = layout
     return chosen
 

@@ -1,6 +1,6 @@
 """Choose the fastest arithmetic that leaves an image's labels as they are, where that is asked."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from threading import Semaphore
 from time import perf_counter
@@ -150,7 +150,7 @@ def _trial(plan: Plan, source: Source, network: Network, boxes: list[Box]) -> _T
 
 
 def changed_share(
-    usual: list[NDArray[np.generic]], other: list[NDArray[np.generic]], not_computed: int
+    usual: Sequence[NDArray[np.generic]], other: Sequence[NDArray[np.generic]], not_computed: int
 ) -> float:
     """Return the share of pixels whose label is another, or for which there is none."""
     pairs = zip(usual, other, strict=True)

@@ -87,10 +87,10 @@ def test_summary_keys_are_stable(unet: Path) -> None:
 def test_less_memory_means_fewer_workers_and_smaller_blocks_and_then_a_refusal(unet: Path) -> None:
     image = blank(9000, 9000)
     usual = plan_prediction(image, unet, memory=4 << 30)
-    assert (usual.workers, usual.grid.block) == (2, (2048, 2048))
+    assert (usual.workers, usual.grid.block) == (2, (2016, 2016))
     assert usual.memory_bytes <= 4 << 30
     tight = plan_prediction(image, unet, memory=usual.memory_bytes - 1)
-    assert tight.grid.block == (1024, 1024)
+    assert tight.grid.block == (1008, 1008)
     tighter = plan_prediction(image, unet, memory=tight.memory_bytes - 1)
     assert tighter.workers == 1
     assert tighter.memory_bytes < tight.memory_bytes
@@ -101,14 +101,14 @@ def test_less_memory_means_fewer_workers_and_smaller_blocks_and_then_a_refusal(u
 @pytest.mark.usefixtures("two_cores")
 def test_an_image_of_few_blocks_has_small_ones_so_that_all_workers_are_busy(unet: Path) -> None:
     plan = plan_prediction(blank(2500, 2500), unet, memory=4 << 30)
-    assert (plan.workers, plan.execution.threads, plan.grid.blocks) == (2, 1, 9)
+    assert (plan.workers, plan.execution.threads, plan.grid.blocks) == (2, 1, 4)
     single = plan_prediction(blank(300, 300), unet, memory=4 << 30)
     assert (single.workers, single.grid.blocks) == (1, 1)
 
 
 def test_memory_does_not_grow_with_the_image(unet: Path) -> None:
-    large = plan_prediction(np.broadcast_to(np.uint8(0), (30000, 30000)), unet, memory=4 << 30)
-    larger = plan_prediction(np.broadcast_to(np.uint8(0), (90000, 90000)), unet, memory=4 << 30)
+    large = plan_prediction(np.broadcast_to(np.uint8(0), (30720, 30720)), unet, memory=4 << 30)
+    larger = plan_prediction(np.broadcast_to(np.uint8(0), (92160, 92160)), unet, memory=4 << 30)
     assert large.memory_bytes == larger.memory_bytes
 
 
