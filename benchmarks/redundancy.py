@@ -24,11 +24,15 @@ from tile_infer.engine.tiling import Tiling, choose_tilings
 from tile_infer.engine.work import Work, measure_work
 
 SIDES_PX = (
-    [512 << octave for octave in range(8)] + [724 << octave for octave in range(8)] + [100_000]
+    [512 << octave for octave in range(8)]
+    + [724 << octave for octave in range(8)]
+    + [2_000, 20_000, 100_000]
 )
 PAPER_PX, PAPER_CORE_PX, SAME_PX = 572, 388, 512
 CHANNELS = 3
 HOST_BYTES, DEVICE_BYTES = 16 << 30, 40 << 30
+"""Memory to plan in: of a usual computer, and of a GPU that trains networks."""
+
 
 Padding = Literal["valid", "same"]
 Plan = Callable[[int], tuple[int, int]]
@@ -160,7 +164,8 @@ def main() -> None:
             )
     for name, (sides, values) in curves(rows).items():
         print(f"{name}: {values[0]:.2f} at {sides[0]} px, {values[-1]:.3f} at {sides[-1]} px")
-    print(save("redundancy", {"width": options.width, "rows": rows}))
+    figures = {"width": options.width, "memory": HOST_BYTES, "device_memory": DEVICE_BYTES}
+    print(save("redundancy", {**figures, "rows": rows}))
 
 
 if __name__ == "__main__":

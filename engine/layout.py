@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 from ..tiler.errors import SettingError
 from ..tiler.geometry import Geometry
@@ -14,9 +15,9 @@ from .work import Work
 USUAL_CORE_PX = 512
 """Core on a CPU where nothing is measured and no larger one saves much work."""
 
-_WORTH = 1.15
-"""A larger core on a CPU has to save as many times of the work: tiles need memory, and beyond some
-1000 px those of a narrow network leave the cache."""
+_COST_OF_SIDE = 1 / 6
+"""Power of a tile's side by which it is held to be slower on a CPU: one of twice the side has to
+save a ninth of the work, for it needs memory, and leaves the cache if the network is narrow."""
 
 _AS_LITTLE = 1.002
 """On a GPU no larger core is taken where it does not save as much: memory and blocks grow."""
@@ -114,7 +115,7 @@ def usual_layout(layouts: Sequence[Layout]) -> Layout:
     """Return the layout to take where nothing was measured, by work alone.
 
     On a GPU the least work. On a CPU the largest core up to ``USUAL_CORE_PX``, or one beyond it
-    that saves much and keeps as many workers busy.
+    that saves more than its size costs and keeps as many workers busy.
 
     Args:
         layouts: Those that fit the memory, the smallest tile first.
@@ -122,14 +123,16 @@ def usual_layout(layouts: Sequence[Layout]) -> Layout:
     if layouts[0].execution.device != "cpu":
         least = min(layout.redundancy for layout in layouts)
         return next(each for each in layouts if each.redundancy <= _AS_LITTLE * least)
-    chosen = layouts[0]
-    for layout in layouts[1:]:
-        grid = layout.tiling.grid
-        usual = max(grid.y.stride, grid.x.stride) <= USUAL_CORE_PX
-        busy = layout.execution.workers >= chosen.execution.workers
-        if usual or (busy and _WORTH * layout.redundancy <= chosen.redundancy):
-            chosen = layout
-    return chosen
+    small = sum(_core_px(layout) <= USUAL_CORE_PX for layout in layouts)
+    larger = layouts[max(0, small - 1) :]
+    busy = [each for each in larger if each.execution.workers >= larger[0].execution.workers]
+    power = _COST_OF_SIDE / 2
+    return min(busy, key=lambda each: each.redundancy * prod(each.recipe.tile) ** power)
+
+
+def _core_px(layout: Layout) -> int:
+    grid = layout.tiling.grid
+    return max(grid.y.stride, grid.x.stride)
 
 
 def lost_px(geometry: Geometry) -> tuple[int, int]:

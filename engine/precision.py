@@ -1,6 +1,7 @@
 """Choose the fastest arithmetic that leaves an image's labels as they are, where that is asked."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from threading import Semaphore
 from time import perf_counter
@@ -41,7 +42,7 @@ def real_precision(asked: str | None) -> Precision:
 class _Trial:
     """What became of the most varied tiles in one precision."""
 
-    labels: list[NDArray[np.generic]]
+    labels: tuple[NDArray[np.generic], ...]
     """One ``(y, x)`` for each."""
     seconds: float
     """Time for the fastest of them."""
@@ -137,16 +138,19 @@ def _trial(plan: Plan, source: Source, network: Network, boxes: list[Box]) -> _T
         run = prepare(network, plan)
     except (DeviceError, MissingExtraError, ModelError):
         return None
-    worker = Worker(plan, source, run, None, Semaphore(1))
-    labels, times = [], []
-    for number, box in enumerate([boxes[0], *boxes]):  # the first time, a run takes longer
+    worker = Worker(plan, source, run, None, Semaphore(plan.workers))
+
+    def look(box: Box) -> tuple[NDArray[np.generic], float]:
         pixels, empty = read_box(worker, box)
         begun = perf_counter()
-        found, _ = infer_box(worker, box, pixels)
-        if number:
-            times.append(perf_counter() - begun)
-            labels.append(found if empty is None else np.where(empty, 0, found))
-    return _Trial(labels, min(times))
+        labels, _ = infer_box(worker, box, pixels)
+        seconds = perf_counter() - begun
+        return labels if empty is None else np.where(empty, 0, labels), seconds
+
+    look(boxes[0])  # the first time, a run takes longer
+    with ThreadPoolExecutor(plan.workers) as pool:
+        labels, seconds = zip(*pool.map(look, boxes), strict=True)
+    return _Trial(labels, min(seconds))
 
 
 def changed_share(

@@ -50,6 +50,10 @@ _CHOICES = {
 """What the settings with a choice may be, for callers without a type checker."""
 
 
+_RESOLVED = {"device", "precision"}
+"""Settings of which a plan holds what became of them, such as ``cuda:0`` for ``cuda``."""
+
+
 def typed(value: object, between: str = ",") -> str:
     """Return a setting as people type it.
 
@@ -300,10 +304,8 @@ class Settings:
 
     def resolved(self, **values: object) -> "Settings":
         """Return the settings with what the engine chose for those left open."""
-        given = self.given()
-        left_open = {name: value for name, value in values.items() if name not in given}
-        if self.precision == "fast":
-            left_open["precision"] = values["precision"]
+        open_names = {*values} - {*self.given()} | {*values} & _RESOLVED
+        left_open: dict[str, object] = {name: values[name] for name in open_names}
         if self.halo is not None or self.tolerance is not None:
             left_open |= {"blend": None, "overlap": None}  # blended after all, but not as asked
         return replace(self, **left_open)  # type: ignore[arg-type]

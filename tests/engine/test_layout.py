@@ -72,7 +72,9 @@ def test_a_cpu_goes_beyond_its_usual_core_where_that_saves_much(side: int) -> No
     below = [each for each in found if each.recipe.tile <= usual.recipe.tile]
     assert usual_layout(below) is usual
     # Nor does one whose workers would idle.
-    idle = [replace(each, execution=replace(each.execution, workers=1)) for each in found]
+    idle = [
+        replace(each, execution=replace(each.execution, workers=1)) for each in found[len(below) :]
+    ]
     assert usual_layout([*below, *idle]) is usual
     # A network that repeats next to nothing gains nothing by it.
     same = [replace(each, redundancy=1.0 + 1 / each.recipe.tile[0]) for each in found]

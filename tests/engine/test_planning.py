@@ -86,16 +86,24 @@ def test_summary_keys_are_stable(unet: Path) -> None:
 @pytest.mark.usefixtures("two_cores")
 def test_less_memory_means_fewer_workers_and_smaller_blocks_and_then_a_refusal(unet: Path) -> None:
     image = blank(9000, 9000)
-    usual = plan_prediction(image, unet, memory=4 << 30)
-    assert (usual.workers, usual.grid.block) == (2, (2016, 2016))
+    usual = plan_prediction(image, unet, tile=(700, 700), memory=4 << 30)
+    assert (usual.workers, usual.grid.block) == (2, (2048, 2048))
     assert usual.memory_bytes <= 4 << 30
-    tight = plan_prediction(image, unet, memory=usual.memory_bytes - 1)
-    assert tight.grid.block == (1008, 1008)
-    tighter = plan_prediction(image, unet, memory=tight.memory_bytes - 1)
+    tight = plan_prediction(image, unet, tile=(700, 700), memory=usual.memory_bytes - 1)
+    assert tight.grid.block == (1024, 1024)
+    tighter = plan_prediction(image, unet, tile=(700, 700), memory=tight.memory_bytes - 1)
     assert tighter.workers == 1
     assert tighter.memory_bytes < tight.memory_bytes
     with pytest.raises(SettingError, match=r"needs .* MB of memory and may use 95.4 MB"):
-        plan_prediction(image, unet, memory=100_000_000)
+        plan_prediction(image, unet, tile=(700, 700), memory=100_000_000)
+    # A tile that is left open is a smaller one instead.
+    tightest = plan_prediction(image, unet, tile=(700, 700), memory=tighter.memory_bytes - 1)
+    least = tightest.memory_bytes - 1
+    with pytest.raises(SettingError, match="use a smaller tile"):
+        plan_prediction(image, unet, tile=(700, 700), memory=least)
+    smaller = plan_prediction(image, unet, memory=least)
+    assert smaller.grid.tile < (700, 700)
+    assert smaller.memory_bytes <= least
 
 
 @pytest.mark.usefixtures("two_cores")
