@@ -39,8 +39,8 @@ class Worker:
     """The image."""
     run: Runner
     """The network on its device."""
-    mask: Mask
-    """Where the result goes."""
+    mask: Mask | None
+    """Where the result goes; ``None`` where labels are only looked at."""
     device: Executor
     """Runs the tiles of all blocks, first come, first served; the last block has it for itself."""
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
@@ -63,19 +63,20 @@ def infer_block(worker: Worker, block: int) -> Record:
         TileInferError: Something failed; the text names stage, block and file. Nothing of the block
             counts as done.
     """
-    plan, lap = worker.plan, worker.stopwatch.lap
+    plan, mask, lap = worker.plan, worker.mask, worker.stopwatch.lap
+    assert mask is not None, "a block is written"
     box = plan.grid.block_box(block)
     where = f"block {block} (pixels {box.y.start}:{box.y.stop}, {box.x.start}:{box.x.stop})"
     worker.stopwatch.start()
     try:
-        pixels, empty = _read(worker, box)
+        pixels, empty = read_box(worker, box)
     except ImageError as error:  # names file and pixels already
         raise ImageError(f"{error} (reading {where})") from error
     except Exception as error:
         raise ImageError(f"reading {plan.image.name}, {where}: {_cause(error)}") from error
     lap("reading")
     try:
-        labels, scores = _infer(worker, box, pixels)
+        labels, scores = infer_box(worker, box, pixels)
     except TileInferError:
         raise
     except Exception as error:
@@ -89,7 +90,7 @@ def infer_block(worker: Worker, block: int) -> Record:
         )
     lap("assembling")
     try:
-        worker.mask.write(record, box, labels, scores)
+        mask.write(record, box, labels, scores)
     except Exception as error:
         raise OutputError(f"writing {where}: {_cause(error)}") from error
     lap("writing")
@@ -100,7 +101,7 @@ def _cause(error: Exception) -> str:
     return error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
 
 
-def _read(worker: Worker, box: Box) -> tuple[NDArray[np.generic], Missing | None]:
+def read_box(worker: Worker, box: Box) -> tuple[NDArray[np.generic], Missing | None]:
     """Return what the block's tiles are fed, mirrored beyond the image: ``(y, x, channel)``.
 
     Besides, which of the block's pixels, ``(y, x)``, lie where the image has no data.
@@ -113,7 +114,7 @@ def _read(worker: Worker, box: Box) -> tuple[NDArray[np.generic], Missing | None
     return pixels, empty_of_mask(empty, region, box, plan.grid.scale)
 
 
-def _infer(
+def infer_box(
     worker: Worker, box: Box, pixels: NDArray[np.generic]
 ) -> tuple[NDArray[np.generic], NDArray[np.floating] | None]:
     """Return the block's labels ``(y, x)`` and scores ``(class, y, x)``."""

@@ -69,6 +69,9 @@ class Plan:
     """Value of the pixels that hold no data, besides NaN."""
     settings: Settings
     """What was asked for, and what was chosen for the rest."""
+    labels_changed: float | None = None
+    """Share of the pixels of the most varied tiles whose label is not that of fp32, where the
+    precision was chosen by it; else ``None``."""
     asked: tuple[str, ...] = ()
     """Names of the settings that were asked for."""
     notes: tuple[str, ...] = ()
@@ -164,6 +167,7 @@ class Plan:
             "nodata": self.nodata,
             "device": self.execution.device,
             "precision": self.execution.precision,
+            "labels_changed": self.labels_changed,
             "backend": self.execution.backend,
             "batch": self.batch,
             "workers": self.workers,

@@ -4,30 +4,30 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
-from ..tiler.geometry import Geometry
 from .augmentation import TURNS, turned_recipe
 from .backends import open_network
 from .backends.base import Execution, Network, Recipe
-from .backends.device import cpu_cores
-from .calibration import WORTH_TILES, Calibration, calibrate
+from .calibration import WORTH_TILES, calibrate
+from .calibration_cache import rates_path, store_rates, stored_rates
 from .channels import choose_channels
 from .contradictions import check_declared
 from .inspection import inspect
+from .layout import Layout, plan_layouts, usual_layout
 from .levels import choose_level, with_pixel_size
 from .memory import available_bytes
 from .nodata import choose_nodata
 from .normalize import largest_input, resolve_normalization
 from .plan import Plan
+from .precision import fastest_precision, real_precision
 from .recipe import build_recipe, class_names, output_bytes
 from .runtime import choose_form, choose_runtime, other_runtimes
 from .said import said_notes
 from .settings import Settings
-from .sizing import choose_batch, fit_memory
 from .sources import Source, open_source
 from .sources.lengths import length_text
 from .sources.segment_cache import CACHE_BYTES
 from .strips import choose_strips
-from .tiling import choose_tiling
+from .tiling import Tiling, choose_tilings
 from .verdict import check_whole_numbers, why_not_exact, without_effect
 from .work import measure_work
 
@@ -68,35 +68,37 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
     probe = inspect(network, settings, len(channels), largest)
     facts = network.facts  # a module's ending is seen while it is measured
     declared_notes = check_declared(facts, probe, sizes=settings.tile is None)
-    tiling = choose_tiling(image.levels[level].shape, probe, settings, kind)
-    grid, geometry, turns = tiling.grid, tiling.geometry, TURNS[settings.tta]
-    recipe = build_recipe(
-        image.dtype, len(channels), grid, geometry, probe, facts, normalization, settings
-    )
-    recipe = turned_recipe(recipe, geometry, grid, turns)
+    tilings = choose_tilings(image.levels[level].shape, probe, settings, kind)
+    turns = TURNS[settings.tta]
+
+    def recipe_of(tiling: Tiling) -> Recipe:
+        grid, geometry = tiling.grid, tiling.geometry
+        recipe = build_recipe(
+            image.dtype, len(channels), grid, geometry, probe, facts, normalization, settings
+        )
+        return turned_recipe(recipe, geometry, grid, turns)
+
     work = measure_work(network, len(channels), probe.geometry)
-    tile_bytes = work.bytes(grid.tile)
-    batch = choose_batch(facts, kind, tile_bytes, settings)
-    execution = Execution(device, settings.precision or "fp32", backend=backend)
-    execution, why_not = choose_form(network, recipe, execution, settings)
-    alone = facts.backend == "torch" and execution.form == "module"
-    slow = alone and why_not and not settings.compile
-    grid, workers, memory_bytes = fit_memory(
-        grid, recipe, tile_bytes, batch, kind, settings, alone=alone
-    )
-    spare_bytes = (settings.memory or available_bytes()) - memory_bytes
-    strips = choose_strips(grid, image, level, workers + 1, spare_bytes)
-    memory_bytes += strips.kept_bytes - CACHE_BYTES
-    threads = max(1, cpu_cores() // workers) if kind == "cpu" else 1
-    execution = replace(execution, threads=threads, workers=workers)
-    calibration = Calibration(execution, "")
-    others = other_runtimes(facts, execution, settings)
-    if others and grid.tiles * len(turns) >= WORTH_TILES:
-        calibration = calibrate(network.prepare, recipe, batch, [execution, *others])
-        execution = calibration.execution
+
+    def settled(execution: Execution) -> tuple[Layout, tuple[str, ...]]:
+        layouts = plan_layouts(tilings, recipe_of, len(turns), work, facts, execution, settings)
+        return _settled(network, layouts, settings)
+
+    execution = Execution(device, real_precision(settings.precision), backend=backend)
+    execution, why_not = choose_form(network, recipe_of(tilings[0]), execution, settings)
+    layout, calibration_notes = settled(execution)
+    form, reason = network.form(layout.recipe, layout.execution)
+    if form != execution.form:  # a tile of this size goes another way through the module
+        why_not = reason
+        layout, calibration_notes = settled(replace(execution, form=form))
+    slow = facts.backend == "torch" and form == "module" and why_not and not settings.compile
+    tiling, recipe, execution = layout.tiling, layout.recipe, layout.execution
+    grid = tiling.grid
+    spare_bytes = (settings.memory or available_bytes()) - layout.memory_bytes
+    strips = choose_strips(grid, image, level, execution.workers + 1, spare_bytes)
     as_asked = settings.halo is None and settings.tolerance is None
     exact = tiling.fits and tiling.blend is None and as_asked and not probe.whole_numbers
-    return Plan(
+    plan = Plan(
         image=image,
         level=level,
         channels=channels,
@@ -109,10 +111,10 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
         normalize=normalization.mode,
         recipe=recipe,
         execution=execution,
-        batch=batch,
+        batch=layout.batch,
         class_names=class_names(facts, probe),
-        redundancy=len(turns) * work.redundancy(grid, _lost_px(geometry)),
-        memory_bytes=memory_bytes,
+        redundancy=layout.redundancy,
+        memory_bytes=layout.memory_bytes + strips.kept_bytes - CACHE_BYTES,
         strips=strips,
         output_bytes=output_bytes(grid, recipe, settings),
         nodata=nodata,
@@ -131,15 +133,15 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
             output=settings.output or "labels",
             head=facts.head,
             tile=grid.tile,
-            batch_size=batch,
-            workers=workers,
+            batch_size=layout.batch,
+            workers=execution.workers,
             blend=tiling.blend,
             overlap=0.5 if tiling.blend else None,
         ),
         asked=tuple(settings.given()),
         notes=(
             normalization.note,
-            *([calibration.note] if calibration.note else []),
+            *calibration_notes,
             *level_notes,
             *nodata_notes,
             *([f"the module is run as it is, one block at a time: {why_not}"] if slow else []),
@@ -160,6 +162,25 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
             *([normalization.warning] if normalization.warning else []),
         ),
     )
+    return fastest_precision(plan, source, network) if settings.precision == "fast" else plan
+
+
+def _settled(
+    network: Network, layouts: list[Layout], settings: Settings
+) -> tuple[Layout, tuple[str, ...]]:
+    """Return the layout to take, measured where that pays, and what to say of it."""
+    usual = usual_layout(layouts)
+    others = other_runtimes(network.facts, usual.execution, settings)
+    worth = usual.runs >= WORTH_TILES * usual.at_once
+    if not worth or (len(layouts) == 1 and not others):
+        return usual, ()
+    path = rates_path(network.facts, usual)
+    rates = stored_rates(path)
+    known = dict(rates)
+    found = calibrate(network.prepare, layouts, usual, others, rates)
+    if rates != known:
+        store_rates(path, rates)
+    return found
 
 
 def _other_notes(
@@ -184,9 +205,3 @@ def _other_notes(
     ):
         notes.append("the network's output lies between 0 and 1: taken for probabilities")
     return notes
-
-
-def _lost_px(geometry: Geometry) -> tuple[int, int]:
-    """Return the pixels of a tile without output, whole ones of the image."""
-    y, x = (axis.lost // axis.scale.up for axis in (geometry.y, geometry.x))
-    return y, x

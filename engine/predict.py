@@ -292,6 +292,8 @@ _HARMLESS = _WITHOUT_EFFECT | {"device", "backend", "workers", "batch_size", "ou
 def _same_setting(name: str, value: object, before: object) -> bool:
     if name == "axes":
         return str(value).upper() == str(before).upper()
+    if value == "fast":  # like auto: the first run has resolved it
+        return True
     if name == "device":  # the first run has resolved cuda to cuda:0
         return before == ("cuda:0" if value == "cuda" else value)
     return value == before

@@ -1,8 +1,9 @@
 """Choose which library runs a network, and on which device."""
 
 from dataclasses import replace
+from importlib.util import find_spec
 
-from ..tiler.errors import DeviceError, SettingError
+from ..tiler.errors import DeviceError, MissingExtraError, SettingError
 from .backends.base import Backend, Execution, Network, NetworkFacts, Recipe
 from .backends.device import resolve_device
 from .settings import Settings
@@ -16,6 +17,7 @@ def choose_runtime(network: NetworkFacts, settings: Settings) -> tuple[Backend, 
 
     Raises:
         DeviceError: The device cannot be had, or the library asked for does not run the network.
+        MissingExtraError: Only a library that is not installed has the precision asked for.
     """
     possible = BACKENDS[network.backend]
     asked = settings.backend or "auto"
@@ -28,7 +30,15 @@ def choose_runtime(network: NetworkFacts, settings: Settings) -> tuple[Backend, 
     device = settings.device or "auto"
     if backend == "openvino" and device == "auto":
         device = "cpu"
-    return backend, resolve_device(device)
+    device = resolve_device(device)
+    if asked == "auto" and device == "cpu" and settings.precision == "bf16" and backend == "onnx":
+        if find_spec("openvino") is None:
+            raise MissingExtraError(
+                "precision=bf16 needs the library openvino for an ONNX file on a CPU: pip install "
+                "openvino"
+            )
+        backend = "openvino"
+    return backend, device
 
 
 def choose_form(
@@ -55,9 +65,8 @@ def choose_form(
 
 def other_runtimes(
     network: NetworkFacts, usual: Execution, settings: Settings
-) -> tuple[Execution, ...]:
+) -> tuple[Backend, ...]:
     """Return what else could run a network on a CPU, where the user leaves the choice to us."""
     if settings.backend not in (None, "auto") or usual.device != "cpu":
         return ()
-    possible = BACKENDS[network.backend]
-    return tuple(replace(usual, backend=each) for each in possible if each != usual.backend)
+    return tuple(each for each in BACKENDS[network.backend] if each != usual.backend)

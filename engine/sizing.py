@@ -4,11 +4,12 @@ from math import prod
 
 import numpy as np
 
-from ..tiler.axis import AxisGrid
+from ..tiler.axis import CHUNK_PX, AxisGrid
 from ..tiler.errors import SettingError
 from ..tiler.grid import Grid
-from .backends.base import NetworkFacts, Recipe
+from .backends.base import Execution, NetworkFacts, Recipe
 from .backends.device import cpu_cores
+from .backends.device_facts import device_memory
 from .memory import available_bytes, human
 from .settings import Settings
 
@@ -23,33 +24,63 @@ LARGEST_BATCH = 16
 """Tiles per run on a GPU; more bring nothing once it is busy."""
 
 DEVICE_BYTES = 8 << 30
-"""GPU memory that is counted on where none is stated."""
+"""GPU memory that is counted on where neither a setting nor the driver states any."""
+
+_DEVICE_SHARE = 0.8
+"""Of the GPU memory that is free: weights and the libraries' work space need some as well."""
 
 
-def choose_batch(network: NetworkFacts, device: str, tile_bytes: int, settings: Settings) -> int:
-    """Return the tiles per run.
+def host_budget(settings: Settings) -> int:
+    """Return the bytes of host memory that a run should keep to."""
+    return settings.memory or available_bytes() // 2
+
+
+def device_budget(device: str, settings: Settings) -> int:
+    """Return the bytes of GPU memory that the layers' results may take; 0 on a CPU."""
+    if device == "cpu":
+        return 0
+    if settings.device_memory:
+        return settings.device_memory
+    memory = device_memory(device)
+    return DEVICE_BYTES if memory is None else int(_DEVICE_SHARE * memory.free)
+
+
+def threads_of(workers: int, device: str) -> int:
+    """Return the CPU threads that one run of the network uses."""
+    return max(1, cpu_cores() // workers) if device == "cpu" else 1
+
+
+def choose_batch(
+    network: NetworkFacts,
+    execution: Execution,
+    tile_bytes: int,
+    device_bytes: int,
+    settings: Settings,
+) -> tuple[int, int]:
+    """Return the tiles per run, and the runs at the same time that are worth it.
 
     Args:
         network: A file may fix the batch.
-        device: Kind of device; on a CPU one tile at a time was the fastest everywhere.
+        execution: Where it runs; on a CPU one tile per run was the fastest everywhere.
         tile_bytes: Size of all layers' results for one tile.
-        settings: Their ``batch_size`` and ``device_memory`` count.
+        device_bytes: GPU memory for them; of tiles that fit only once, one is run at a time.
+        settings: Their ``batch_size`` and ``workers`` count.
 
     Raises:
         SettingError: Another batch is asked for than the file fixes.
     """
-    if network.batch is not None:
-        if settings.batch_size not in (None, network.batch):
-            raise SettingError(
-                f"batch_size={settings.batch_size} is not possible: the file fixes {network.batch}"
-            )
-        return network.batch
-    if settings.batch_size is not None:
-        return settings.batch_size
-    if device == "cpu":
-        return 1
-    budget = settings.device_memory or DEVICE_BYTES
-    return int(np.clip(budget // max(1, tile_bytes), 1, LARGEST_BATCH))
+    if network.batch is not None and settings.batch_size not in (None, network.batch):
+        raise SettingError(
+            f"batch_size={settings.batch_size} is not possible: the file fixes {network.batch}"
+        )
+    batch = network.batch or settings.batch_size
+    if execution.device == "cpu":
+        # A module as it is may keep something on itself while it runs.
+        alone = network.backend == "torch" and execution.form == "module"
+        return batch or 1, 1 if alone else cpu_cores()
+    fitting = device_bytes // max(1, tile_bytes)
+    at_once = settings.workers or (2 if fitting >= 2 * (batch or 1) else 1)
+    return batch or int(np.clip(fitting // at_once, 1, LARGEST_BATCH)), at_once
 
 
 def fit_memory(
@@ -57,10 +88,9 @@ def fit_memory(
     recipe: Recipe,
     tile_bytes: int,
     batch: int,
+    at_once: int,
     device: str,
     settings: Settings,
-    *,
-    alone: bool = False,
 ) -> tuple[Grid, int, int]:
     """Choose blocks and workers.
 
@@ -69,9 +99,9 @@ def fit_memory(
         recipe: What runs on the device.
         tile_bytes: Size of all layers' results for one tile.
         batch: Tiles per run.
+        at_once: Runs at the same time, at most.
         device: Kind of device.
         settings: Their ``memory`` and ``workers`` count.
-        alone: Whether the network is for one thread at a time.
 
     Returns:
         The grid with its blocks, the workers, and the bytes of host memory expected at most.
@@ -79,14 +109,12 @@ def fit_memory(
     Raises:
         SettingError: Even one worker with the smallest blocks needs more than there is.
     """
-    free = available_bytes()
-    budget, limit = settings.memory or free // 2, settings.memory or free
+    budget, limit = host_budget(settings), settings.memory or available_bytes()
     network_bytes = batch * tile_bytes if device == "cpu" else 0
-    at_once = 2 if device != "cpu" else 1 if alone else cpu_cores()
-    most = settings.workers or min(at_once, grid.blocks)
+    most = settings.workers or min(at_once, -(-grid.tiles // batch))
 
     def needed(grid: Grid, workers: int) -> int:
-        blocks = (workers + 1) * _block_bytes(grid, recipe, batch)
+        blocks = min(workers + 1, grid.blocks) * _block_bytes(grid, recipe, batch)
         return BASE_BYTES + workers * network_bytes + blocks
 
     fewest = settings.workers or 1
@@ -99,14 +127,16 @@ def fit_memory(
     # Blended tiles that reach into two blocks are run for both: there, large blocks come first.
     fewest_blocks = workers if grid.blended else 4 * workers
     for side in BLOCK_CHUNKS[device]:
-        larger = grid.with_blocks((min(side, _chunks(grid.y)), min(side, _chunks(grid.x))))
+        larger = grid.with_blocks((_chunks(grid.y, side), _chunks(grid.x, side)))
         if larger.blocks >= fewest_blocks and needed(larger, workers) <= budget:
             return larger, workers, needed(larger, workers)
     return grid, workers, needed(grid, workers)
 
 
-def _chunks(axis: AxisGrid) -> int:
-    return -(-axis.mask_length // axis.chunk)
+def _chunks(axis: AxisGrid, side: int) -> int:
+    """Return the chunks along a block's side: fewer where they are large, or end the image."""
+    most = max(1, side * CHUNK_PX // axis.chunk)
+    return min(side, most, -(-axis.mask_length // axis.chunk))
 
 
 def _block_bytes(grid: Grid, recipe: Recipe, batch: int) -> int:

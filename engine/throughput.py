@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 
 from .backends.base import Backend, Precision
-from .backends.device_facts import device_bytes_in_use, device_name
+from .backends.device_facts import device_memory, device_name
 from .memory import forget_peak_rss, peak_rss_bytes
 from .network_alone import network_alone
 from .pipeline import Progress
@@ -127,9 +127,9 @@ class _Seen:
 
     def progressed(self, progress: Progress) -> None:
         self.seconds = progress.seconds
-        used = device_bytes_in_use(self.device)
-        if used is not None:
-            self.device_bytes = max(used, self.device_bytes or 0)
+        memory = device_memory(self.device)
+        if memory is not None:
+            self.device_bytes = max(memory.total - memory.free, self.device_bytes or 0)
         if self.on_progress:
             self.on_progress(progress)
 

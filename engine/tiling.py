@@ -9,9 +9,12 @@ from .augmentation import turned_geometry
 from .probe import Probe
 from .settings import Settings
 
-CORE_LIMIT_PX = {"cpu": 512, "cuda": 2048}
-"""Largest core of a network that takes several sizes: larger tiles repeat less, but on a CPU they
-leave the cache."""
+CORES_PX = {
+    "cpu": (256, 384, 512, 768, 1024, 1536, 2048),
+    "cuda": (512, 768, 1024, 1536, 2048, 2560, 3072, 3584, 4096),
+}
+"""Largest cores of a network that takes several sizes, one layout each: larger tiles repeat less
+work, but need more memory, and on a CPU they leave the cache."""
 
 BLENDED_PX = 512
 """Output of a blended tile of a network that takes several sizes: of larger ones too many reach
@@ -36,8 +39,10 @@ class Tiling:
     """What the user should know."""
 
 
-def choose_tiling(shape: tuple[int, int], probe: Probe, settings: Settings, kind: str) -> Tiling:
-    """Choose the tiles of an image.
+def choose_tilings(
+    shape: tuple[int, int], probe: Probe, settings: Settings, kind: str
+) -> tuple[Tiling, ...]:
+    """Choose the tiles of an image; several sizes where any is as exact, the smallest first.
 
     Args:
         shape: Height and width of the image in pixels.
@@ -56,8 +61,14 @@ def choose_tiling(shape: tuple[int, int], probe: Probe, settings: Settings, kind
     if blend is None and settings.halo is None and not fits:
         blend = "hann"
     geometry = turned_geometry(geometry, settings.tta)
-    grid = _grid(shape, geometry, settings, blend, CORE_LIMIT_PX[kind])
-    return Tiling(grid, geometry, fits, blend, tuple(notes), tuple(warnings))
+    cores = CORES_PX[kind] if blend is None and settings.tile is None else CORES_PX[kind][:1]
+    grids = {
+        grid.tile: grid for grid in (_grid(shape, geometry, settings, blend, px) for px in cores)
+    }
+    return tuple(
+        Tiling(grid, geometry, fits, blend, tuple(notes), tuple(warnings))
+        for grid in grids.values()
+    )
 
 
 def _crop_rules(probe: Probe, settings: Settings) -> tuple[Geometry, list[str], list[str]]:

@@ -8,6 +8,9 @@ from tile_infer.engine import planning
 
 
 @pytest.fixture(autouse=True)
-def nothing_depends_on_a_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+def nothing_depends_on_a_clock(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """Let no plan be chosen by what was faster today; ``test_calibration`` undoes it."""
+    monkeypatch.setenv("TILE_INFER_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.setattr(planning, "WORTH_TILES", sys.maxsize)

@@ -1,10 +1,20 @@
-"""What a device is called, and how much of its memory is in use."""
+"""What a device is called, and how much memory it has: no framework is loaded for that."""
 
 import ctypes
 import platform
 from pathlib import Path
+from typing import NamedTuple
 
 from .device import cpu_cores, cuda_driver, cuda_index
+
+
+class DeviceMemory(NamedTuple):
+    """Memory of a GPU in bytes."""
+
+    free: int
+    """What nobody uses."""
+    total: int
+    """All of it."""
 
 
 def device_name(device: str) -> str:
@@ -19,8 +29,8 @@ def device_name(device: str) -> str:
     return name.value.decode(errors="replace")
 
 
-def device_bytes_in_use(device: str) -> int | None:
-    """Return the memory of a GPU that is in use, by whomever; ``None`` for a CPU or if unknown."""
+def device_memory(device: str) -> DeviceMemory | None:
+    """Return the memory of a GPU; ``None`` for a CPU, or where the driver does not say."""
     driver = None if device == "cpu" else cuda_driver()
     number = _cuda_device(driver, device)
     context = ctypes.c_void_p()
@@ -37,7 +47,7 @@ def device_bytes_in_use(device: str) -> int | None:
             return None
         failed = driver.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total))
         driver.cuCtxPopCurrent_v2(ctypes.byref(context))
-        return None if failed else total.value - free.value
+        return None if failed else DeviceMemory(free.value, total.value)
     finally:
         driver.cuDevicePrimaryCtxRelease_v2(number)
 
@@ -51,7 +61,7 @@ def _cuda_device(driver: ctypes.CDLL | None, device: str) -> ctypes.c_int | None
 
 def _cpu_model() -> str:
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     except OSError:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tile_infer import ModelError, Plan, SettingError, plan_prediction
-from tile_infer.engine import planning, sizing
+from tile_infer.engine import sizing
 from tile_infer.engine.networks.export import export_onnx
 from tile_infer.engine.networks.unet import UNet
 from tile_infer.engine.plan import network_summary
@@ -35,7 +35,6 @@ def unet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sizing, "cpu_cores", lambda: 2)
-    monkeypatch.setattr(planning, "cpu_cores", lambda: 2)
 
 
 def test_a_plan_survives_json(unet: Path) -> None:
@@ -87,29 +86,37 @@ def test_summary_keys_are_stable(unet: Path) -> None:
 @pytest.mark.usefixtures("two_cores")
 def test_less_memory_means_fewer_workers_and_smaller_blocks_and_then_a_refusal(unet: Path) -> None:
     image = blank(9000, 9000)
-    usual = plan_prediction(image, unet, memory=4 << 30)
+    usual = plan_prediction(image, unet, tile=(700, 700), memory=4 << 30)
     assert (usual.workers, usual.grid.block) == (2, (2048, 2048))
     assert usual.memory_bytes <= 4 << 30
-    tight = plan_prediction(image, unet, memory=usual.memory_bytes - 1)
+    tight = plan_prediction(image, unet, tile=(700, 700), memory=usual.memory_bytes - 1)
     assert tight.grid.block == (1024, 1024)
-    tighter = plan_prediction(image, unet, memory=tight.memory_bytes - 1)
+    tighter = plan_prediction(image, unet, tile=(700, 700), memory=tight.memory_bytes - 1)
     assert tighter.workers == 1
     assert tighter.memory_bytes < tight.memory_bytes
     with pytest.raises(SettingError, match=r"needs .* MB of memory and may use 95.4 MB"):
-        plan_prediction(image, unet, memory=100_000_000)
+        plan_prediction(image, unet, tile=(700, 700), memory=100_000_000)
+    # A tile that is left open is a smaller one instead.
+    tightest = plan_prediction(image, unet, tile=(700, 700), memory=tighter.memory_bytes - 1)
+    least = tightest.memory_bytes - 1
+    with pytest.raises(SettingError, match="use a smaller tile"):
+        plan_prediction(image, unet, tile=(700, 700), memory=least)
+    smaller = plan_prediction(image, unet, memory=least)
+    assert smaller.grid.tile < (700, 700)
+    assert smaller.memory_bytes <= least
 
 
 @pytest.mark.usefixtures("two_cores")
 def test_an_image_of_few_blocks_has_small_ones_so_that_all_workers_are_busy(unet: Path) -> None:
     plan = plan_prediction(blank(2500, 2500), unet, memory=4 << 30)
-    assert (plan.workers, plan.execution.threads, plan.grid.blocks) == (2, 1, 9)
+    assert (plan.workers, plan.execution.threads, plan.grid.blocks) == (2, 1, 4)
     single = plan_prediction(blank(300, 300), unet, memory=4 << 30)
     assert (single.workers, single.grid.blocks) == (1, 1)
 
 
 def test_memory_does_not_grow_with_the_image(unet: Path) -> None:
-    large = plan_prediction(np.broadcast_to(np.uint8(0), (30000, 30000)), unet, memory=4 << 30)
-    larger = plan_prediction(np.broadcast_to(np.uint8(0), (90000, 90000)), unet, memory=4 << 30)
+    large = plan_prediction(np.broadcast_to(np.uint8(0), (30720, 30720)), unet, memory=4 << 30)
+    larger = plan_prediction(np.broadcast_to(np.uint8(0), (92160, 92160)), unet, memory=4 << 30)
     assert large.memory_bytes == larger.memory_bytes
 
 

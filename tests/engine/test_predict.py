@@ -178,7 +178,7 @@ def test_another_image_or_network_on_the_same_output_is_refused(slide: Path, mod
     "options",
     [
         {"precision": "tf32"},
-        {"precision": "bf16"},
+        {"precision": "bf16", "backend": "onnx"},
         {"device": "cuda:99"},
         {"channels": (1,)},
         {"level": 1},

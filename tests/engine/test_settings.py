@@ -64,3 +64,11 @@ def test_numbers_of_numpy_become_plain_ones() -> None:
 def test_what_is_no_number_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(SettingError, match="number"):
         Settings(**options)
+
+
+def test_words_for_what_the_engine_finds_out_are_replaced_by_it() -> None:
+    asked = Settings(device="cuda", precision="fast", backend="onnx", workers=3)
+    found = asked.resolved(device="cuda:0", precision="bf16", backend="openvino", batch_size=2)
+    assert (found.device, found.precision, found.batch_size) == ("cuda:0", "bf16", 2)
+    assert (found.backend, found.workers) == ("onnx", 3), "what was asked for is kept"
+    assert asked.given()["precision"] == "fast"

@@ -282,14 +282,14 @@ def test_a_gpu_is_asked_through_its_driver(monkeypatch: pytest.MonkeyPatch) -> N
     driver = Driver()
     monkeypatch.setattr(device_facts, "cuda_driver", lambda: driver)
     assert device_facts.device_name("cuda:0") == "Some GPU"
-    assert device_facts.device_bytes_in_use("cuda:0") == 70
+    assert device_facts.device_memory("cuda:0") == (30, 100)
     assert driver.contexts == 0, "given back"
     assert device_facts.device_name("cuda:1") == "unknown GPU"
-    assert device_facts.device_bytes_in_use("cuda:1") is None
-    assert device_facts.device_bytes_in_use("cpu") is None
+    assert device_facts.device_memory("cuda:1") is None
+    assert device_facts.device_memory("cpu") is None
 
 
 def test_what_no_driver_tells_is_not_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_facts, "cuda_driver", lambda: None)
     assert device_facts.device_name("cuda:0") == "unknown GPU"
-    assert device_facts.device_bytes_in_use("cuda:0") is None
+    assert device_facts.device_memory("cuda:0") is None
