@@ -11,7 +11,6 @@ from .calibration import WORTH_TILES, calibrate
 from .calibration_cache import rates_path, store_rates, stored_rates
 from .channels import choose_channels
 from .contradictions import check_declared
-from .inspection import inspect
 from .layout import Layout, plan_layouts, usual_layout
 from .levels import choose_level, with_pixel_size
 from .memory import available_bytes
@@ -19,6 +18,7 @@ from .nodata import choose_nodata
 from .normalize import largest_input, resolve_normalization
 from .plan import Plan
 from .precision import fastest_precision, real_precision
+from .probe_cache import inspect_once
 from .recipe import build_recipe, class_names, output_bytes
 from .runtime import choose_form, choose_runtime, other_runtimes
 from .said import said_notes
@@ -65,7 +65,7 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
     nodata, nodata_notes = choose_nodata(source.facts, settings.nodata)
     normalization = resolve_normalization(settings, network.facts, source, level, channels, nodata)
     largest = largest_input(source, level, channels, normalization, nodata)
-    probe = inspect(network, settings, len(channels), largest)
+    probe = inspect_once(network, settings, len(channels), largest)
     facts = network.facts  # a module's ending is seen while it is measured
     declared_notes = check_declared(facts, probe, sizes=settings.tile is None)
     tilings = choose_tilings(image.levels[level].shape, probe, settings, kind)

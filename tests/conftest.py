@@ -1,6 +1,7 @@
 """What holds for all tests."""
 
 import sys
+from uuid import uuid4
 
 import pytest
 
@@ -11,6 +12,10 @@ from tile_infer.engine import planning
 def nothing_depends_on_a_clock(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Let no plan be chosen by what was faster today; ``test_calibration`` undoes it."""
-    monkeypatch.setenv("TILE_INFER_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    """Let no plan be chosen by what was faster today; ``test_calibration`` undoes it.
+
+    Nor by what another test has measured: each has a cache of its own.
+    """
+    cache = tmp_path_factory.getbasetemp() / "cache" / uuid4().hex
+    monkeypatch.setenv("TILE_INFER_CACHE", str(cache))
     monkeypatch.setattr(planning, "WORTH_TILES", sys.maxsize)

@@ -215,7 +215,7 @@ def test_a_large_image_is_worth_measuring_and_the_plan_keeps_the_choice(
     assert plan.grid.tile == plan.settings.tile == plan.recipe.tile
     assert plan.grid.core[0] > 512
     assert "measured" in plan.notes
-    assert len(list((tmp_path / "rates").rglob("*.json"))) == 1
+    assert len(list((tmp_path / "rates" / "rates").rglob("*.json"))) == 1
 
 
 def test_nothing_is_measured_where_there_is_no_choice(

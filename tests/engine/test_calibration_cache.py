@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tile_infer.engine import calibration_cache
-from tile_infer.engine.calibration_cache import cache_folder, rates_path, store_rates, stored_rates
+from tile_infer.engine import cache, calibration_cache
+from tile_infer.engine.cache import cache_folder
+from tile_infer.engine.calibration_cache import rates_path, store_rates, stored_rates
 
 from .layouts import FACTS, layouts
 
@@ -60,9 +61,9 @@ def test_the_file_depends_on_all_that_a_rate_depends_on(monkeypatch: pytest.Monk
         rates_path(FACTS, replace(LAYOUT, recipe=replace(recipe, labels=False))),
         rates_path(FACTS, replace(LAYOUT, execution=replace(execution, precision="bf16"))),
     ]
-    for name in ("device_name", "version"):
+    for module, name in ((calibration_cache, "device_name"), (cache, "version")):
         with monkeypatch.context() as changed:
-            changed.setattr(calibration_cache, name, lambda *_: 99)
+            changed.setattr(module, name, lambda *_: 99)
             others.append(rates_path(FACTS, LAYOUT))
     assert len({usual, *others}) == 1 + len(others)
     # Tiles of one network share a file, and so do images that are normalised by other values.

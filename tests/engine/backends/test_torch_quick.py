@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from tile_infer import ModelError, SettingError, plan_prediction, predict_large
-from tile_infer.engine import planning, sizing
+from tile_infer.engine import sizing
 from tile_infer.engine.backends import open_network, torch_quick
 from tile_infer.engine.backends.base import Ending, Execution, Form, Recipe
 from tile_infer.engine.backends.torch_folding import fold_batch_norms
@@ -207,8 +207,7 @@ def test_what_a_graph_cannot_tell_is_run_as_it_is(kind: str) -> None:
 def test_a_plan_has_a_worker_per_core_for_a_graph_and_one_for_a_module(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for part in (planning, sizing):
-        monkeypatch.setattr(part, "cpu_cores", lambda: 3)
+    monkeypatch.setattr(sizing, "cpu_cores", lambda: 3)
     image = np.zeros((3000, 3000, 2), np.uint8)
     graph = plan_prediction(image, Odd("none"), tile=(256, 256))
     assert (graph.execution.form, graph.workers, graph.execution.threads) == ("graph", 3, 1)
