@@ -3,7 +3,7 @@
 from contextlib import closing
 from dataclasses import replace
 from threading import Semaphore
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,10 +34,10 @@ def blended(plan: Plan, image: NDArray[np.generic]) -> NDArray[np.float32]:
 
     total = np.full((plan.recipe.classes, *plan.shape), np.nan, np.float32)
     with closing(open_source(image)) as source:
-        worker = Worker(plan, source, ones, cast("Any", None), Semaphore(1))
+        worker = Worker(plan, source, ones, None, Semaphore(1))
         for block in range(plan.grid.blocks):
             box = plan.grid.block_box(block)
-            pixels, _ = block_module._read(worker, box)
+            pixels, _ = block_module.read_box(worker, box)
             scores = block_module._blend(worker, box, pixels)[1]
             assert scores is not None
             assert scores.dtype == np.float32
