@@ -68,6 +68,7 @@ def opened(folder: Path, setup: Setup, tiles: NDArray[Any] | None = None) -> lis
         return [lambda: session.run(None, fed)] * setup.at_once
     if setup.library == "openvino":
         core = openvino.Core()
+        openvino.Tensor(tiles, shared_memory=True)  # the first two, made at once, hang
         model = core.read_model(path)
         model.reshape(list(tiles.shape))
         hints = {

@@ -157,12 +157,13 @@ class _Meter:
         """Return the time per tile; the runner is gone when the next one is prepared."""
         run, times = self.prepare(layout.recipe, layout.execution), []
         tiles, workers = noise_tiles(layout.recipe, layout.batch), layout.execution.workers
+        run(tiles)  # warms up
         with ThreadPoolExecutor(workers) as pool:
-            for _ in range(1 + _rounds(layout)):
+            for _ in range(_rounds(layout)):
                 begun = self.clock()
                 list(pool.map(run, [tiles] * workers))
                 times.append((self.clock() - begun) / layout.at_once)
-        return min(times[1:])
+        return min(times)
 
 
 def _rounds(layout: Layout) -> int:

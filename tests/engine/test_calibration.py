@@ -1,5 +1,6 @@
 """What is fastest is measured where it pays, stored and kept; no test looks at a clock."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tile_infer import plan_prediction
+from tile_infer import plan_prediction, predict_large
 from tile_infer.engine import planning
 from tile_infer.engine.backends.base import Execution, Output, Recipe, Runner
 from tile_infer.engine.calibration import WORTH_TILES, Calibration, calibrate
@@ -83,8 +84,8 @@ def test_the_fastest_library_is_taken_and_the_usual_one_where_it_is_as_good(
     machine = Machine(by_area(factor))
     found = machine.choose(layouts(20_000, cores=[512]))
     assert found.layout.execution.backend == expected
-    # Two workers run a tile each, one after the other on this machine, once to warm up.
-    assert machine.ran == {("onnx", 700): 8, ("openvino", 700): 8}
+    # A tile to warm up, then three times two workers one each, one after the other here.
+    assert machine.ran == {("onnx", 700): 7, ("openvino", 700): 7}
     assert f"onnx 700x700 x1, 2 x 1 {1600 / 99:.3g} s" in caplog.text
     # What is stored must not differ from run to run.
     library = {"onnx": "ONNX Runtime", "openvino": "OpenVINO"}[expected]
@@ -226,3 +227,20 @@ def test_nothing_is_measured_where_there_is_no_choice(
     assert calibrated == []
     plan_prediction(LARGE, model, backend="onnx", workers=1)
     assert calibrated == [["onnx"]], "its tiles are"
+
+
+def test_what_was_measured_is_kept_with_the_mask_and_changes_no_label(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (1500, 1300, 2), dtype=np.uint8)
+    expected = np.asarray(predict_large(image, model))
+    monkeypatch.setattr(planning, "WORTH_TILES", 1)
+    monkeypatch.setenv("TILE_INFER_CACHE", str(tmp_path / "cache"))
+    first = predict_large(image, model, tmp_path / "mask.zarr")
+    assert np.array_equal(first, expected)
+    (kept,) = (tmp_path / "cache").rglob("*.json")
+    assert len(json.loads(kept.read_text())) >= 2
+    kept.unlink()
+    again = predict_large(image, model, tmp_path / "mask.zarr")
+    assert again.plan == first.plan
+    assert not kept.exists(), "nothing is measured for a mask that has a plan"

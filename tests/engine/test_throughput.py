@@ -1,6 +1,5 @@
 """The figures of a bench, from runs whose times are made up; nothing here looks at a clock."""
 
-import ctypes
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch import nn
 
 from tile_infer import plan_prediction, predict_large
 from tile_infer.engine import bench_inputs, throughput
-from tile_infer.engine.backends import device_facts, open_network
+from tile_infer.engine.backends import open_network
 from tile_infer.engine.backends.base import Output
 from tile_infer.engine.bench_inputs import slide_shape, write_paper_unet, write_sized_slide
 from tile_infer.engine.inspection import inspect
@@ -243,53 +242,3 @@ def test_without_torch_a_network_is_asked_for(
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingExtraError, match="pip install torch, or name a network"):
         write_paper_unet(tmp_path / "unet.onnx")
-
-
-class Driver:
-    """NVIDIA's driver with one GPU of 100 bytes, 30 of them free."""
-
-    def __init__(self) -> None:
-        self.contexts = 0
-
-    def cuDeviceGet(self, number: Any, index: int) -> int:  # noqa: N802 - its name
-        return 0 if index == 0 else 101
-
-    def cuDeviceGetName(self, name: Any, size: int, number: Any) -> int:  # noqa: N802
-        name.value = b"Some GPU"
-        return 0
-
-    def cuDevicePrimaryCtxRetain(self, context: Any, number: Any) -> int:  # noqa: N802
-        self.contexts += 1
-        return 0
-
-    def cuDevicePrimaryCtxRelease_v2(self, number: Any) -> int:  # noqa: N802
-        self.contexts -= 1
-        return 0
-
-    def cuCtxPushCurrent_v2(self, context: Any) -> int:  # noqa: N802
-        return 0
-
-    def cuCtxPopCurrent_v2(self, context: Any) -> int:  # noqa: N802
-        return 0
-
-    def cuMemGetInfo_v2(self, free: Any, total: Any) -> int:  # noqa: N802
-        ctypes.cast(free, ctypes.POINTER(ctypes.c_size_t))[0] = 30
-        ctypes.cast(total, ctypes.POINTER(ctypes.c_size_t))[0] = 100
-        return 0
-
-
-def test_a_gpu_is_asked_through_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    driver = Driver()
-    monkeypatch.setattr(device_facts, "cuda_driver", lambda: driver)
-    assert device_facts.device_name("cuda:0") == "Some GPU"
-    assert device_facts.device_memory("cuda:0") == (30, 100)
-    assert driver.contexts == 0, "given back"
-    assert device_facts.device_name("cuda:1") == "unknown GPU"
-    assert device_facts.device_memory("cuda:1") is None
-    assert device_facts.device_memory("cpu") is None
-
-
-def test_what_no_driver_tells_is_not_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device_facts, "cuda_driver", lambda: None)
-    assert device_facts.device_name("cuda:0") == "unknown GPU"
-    assert device_facts.device_memory("cuda:0") is None

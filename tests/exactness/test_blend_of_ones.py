@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def blended(plan: Plan, image: NDArray[np.generic]) -> NDArray[np.float32]:
 
     total = np.full((plan.recipe.classes, *plan.shape), np.nan, np.float32)
     with closing(open_source(image)) as source, ThreadPoolExecutor(1) as device:
-        worker = Worker(plan, source, ones, cast("Any", None), device)
+        worker = Worker(plan, source, ones, None, device)
         for block in range(plan.grid.blocks):
             box = plan.grid.block_box(block)
             pixels, _ = block_module.read_box(worker, box)
