@@ -122,4 +122,6 @@ def _library() -> Any:
     finally:
         if sys.modules[telemetry] is None:
             del sys.modules[telemetry]
+    # Its first use of NumPy's types sets itself up: two threads that come first together never end.
+    openvino.Type.f32.to_dtype()
     return openvino
