@@ -179,6 +179,8 @@ class Odd(nn.Module):
             return self.inner(image) + torch.rand(1)
         elif self.kind == "branch" and image.mean() > 0:
             return self.inner(image) * 2
+        elif self.kind == "count" and (image > 0).sum() + 0 > 9:
+            return self.inner(image) * 2
         elif self.kind == "numpy":
             image = torch.from_numpy(image.numpy() * 2)
         return self.inner(image)
@@ -192,6 +194,7 @@ REASONS = {
     "input": "writes into its weights or its input",
     "random": "random numbers",
     "branch": "cannot be traced",
+    "count": "cannot be traced",
     "numpy": "cannot be traced|differs by",
 }
 
@@ -242,9 +245,10 @@ def test_a_script_that_decides_by_what_it_sees_or_counts_is_run_as_it_is() -> No
         warnings.simplefilter("ignore")  # Torch deprecates it
         found = [form(torch.jit.script(module())) for module in (Branch, Counter)]
         plain = form(torch.jit.script(nn.Conv2d(2, 3, 3)))
+        nested = form(torch.jit.trace(unet(), torch.zeros(1, 2, *TILE)))  # type: ignore[no-untyped-call]
     assert [each for each, _ in found] == ["module", "module"]
     assert "keeps something on itself" in found[1][1]
-    assert plain == ("graph", "")
+    assert plain == nested == ("graph", "")
 
 
 @pytest.mark.parametrize("error", [3e-5, 1e-2, float("nan")])
