@@ -177,9 +177,9 @@ class Odd(nn.Module):
             image.mul_(2)
         elif self.kind == "random":
             return self.inner(image) + torch.rand(1)
-        elif self.kind == "branch" and image.mean() > 0:
-            return self.inner(image) * 2
-        elif self.kind == "count" and (image > 0).sum() + 0 > 9:
+        elif (self.kind == "branch" and image.mean() > 0) or (
+            self.kind == "count" and (image > 0).sum() + 0 > 9
+        ):
             return self.inner(image) * 2
         elif self.kind == "numpy":
             image = torch.from_numpy(image.numpy() * 2)
