@@ -395,3 +395,11 @@ def test_an_onnx_file_is_not_compiled(tmp_path: Any) -> None:
     export_onnx(nn.Conv2d(1, 2, 3), tmp_path / "a.onnx", in_channels=1)
     with pytest.raises(SettingError, match="leave compile out"):
         plan_prediction(np.zeros((50, 50), np.uint8), tmp_path / "a.onnx", compile=True)
+
+
+def test_the_work_of_a_script_is_that_of_its_module() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Torch deprecates it
+        script = torch.jit.trace(unet(), torch.zeros(1, 2, *TILE))  # type: ignore[no-untyped-call]
+    layers = open_network(script).layers(2, TILE)
+    assert layers == open_network(unet()).layers(2, TILE) != ()
