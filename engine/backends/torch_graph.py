@@ -12,6 +12,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.node import map_arg
 
 from .torch_hash import module_hash
+from .torch_sizes import KnownSizes
 
 Call = Callable[[torch.Tensor], torch.Tensor]
 
@@ -39,7 +40,12 @@ def trace(module: nn.Module, call: Call, images: torch.Tensor) -> GraphModule:
     """
     _check_parts(module)
     before = module_hash(module)
-    graph = make_fx(call)(images)
+
+    def with_known_sizes(images: torch.Tensor) -> torch.Tensor:
+        with KnownSizes():
+            return call(images)
+
+    graph = make_fx(with_known_sizes)(images)
     if module_hash(module) != before:
         raise NoGraphError("it keeps something on itself while it runs")
     graph.graph.eliminate_dead_code()
@@ -75,8 +81,10 @@ def _check_parts(module: nn.Module) -> None:
         if any(not hook.__module__.startswith("torch.") for hook in hooks):
             raise NoGraphError("it has hooks")
         if isinstance(part, torch.jit.ScriptModule):
-            code: Any = part.inlined_graph
-            if code.findNode("prim::SetAttr", True):
+            code: Any = getattr(
+                part, "inlined_graph", None
+            )  # parts that others spell out have none
+            if code is not None and code.findNode("prim::SetAttr", True):
                 raise NoGraphError("it keeps something on itself while it runs")
 
 

@@ -16,6 +16,7 @@ _ENDINGS: dict[str, Ending] = {
     "argmax": "argmax",
     "max": "argmax",
 }
+_CONVOLUTIONS = {"convolution", "_convolution"}  # the second as TorchScript calls it
 _SAME = {"_to_copy", "squeeze", "unsqueeze", "view", "clone", "alias", "detach"}
 
 
@@ -48,7 +49,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.parts.append(part)
         if func._schema.is_mutable and name not in _ENDINGS:
             self._forget_changed(func, args)
-        if name == "convolution":
+        if name in _CONVOLUTIONS:
             self.layers.append(_layer(args, result))
         elif source is not None and (name in _SAME or _over_classes(name, args)):
             made = result[1] if isinstance(result, tuple) else result  # max: values and indices

@@ -177,7 +177,9 @@ class Odd(nn.Module):
             image.mul_(2)
         elif self.kind == "random":
             return self.inner(image) + torch.rand(1)
-        elif self.kind == "branch" and image.mean() > 0:
+        elif (self.kind == "branch" and image.mean() > 0) or (
+            self.kind == "count" and (image > 0).sum() + 0 > 9
+        ):
             return self.inner(image) * 2
         elif self.kind == "numpy":
             image = torch.from_numpy(image.numpy() * 2)
@@ -192,6 +194,7 @@ REASONS = {
     "input": "writes into its weights or its input",
     "random": "random numbers",
     "branch": "cannot be traced",
+    "count": "cannot be traced",
     "numpy": "cannot be traced|differs by",
 }
 
@@ -241,9 +244,10 @@ def test_a_script_that_decides_by_what_it_sees_or_counts_is_run_as_it_is() -> No
         warnings.simplefilter("ignore")  # Torch deprecates it
         found = [form(torch.jit.script(module())) for module in (Branch, Counter)]
         plain = form(torch.jit.script(nn.Conv2d(2, 3, 3)))
+        nested = form(torch.jit.trace(unet(), torch.zeros(1, 2, *TILE)))  # type: ignore[no-untyped-call]
     assert [each for each, _ in found] == ["module", "module"]
     assert "keeps something on itself" in found[1][1]
-    assert plain == ("graph", "")
+    assert plain == nested == ("graph", "")
 
 
 @pytest.mark.parametrize("error", [3e-5, 1e-2, float("nan")])
@@ -390,3 +394,11 @@ def test_an_onnx_file_is_not_compiled(tmp_path: Any) -> None:
     export_onnx(nn.Conv2d(1, 2, 3), tmp_path / "a.onnx", in_channels=1)
     with pytest.raises(SettingError, match="leave compile out"):
         plan_prediction(np.zeros((50, 50), np.uint8), tmp_path / "a.onnx", compile=True)
+
+
+def test_the_work_of_a_script_is_that_of_its_module() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Torch deprecates it
+        script = torch.jit.trace(unet(), torch.zeros(1, 2, *TILE))  # type: ignore[no-untyped-call]
+    layers = open_network(script).layers(2, TILE)
+    assert layers == open_network(unet()).layers(2, TILE) != ()
