@@ -130,7 +130,7 @@ def sweep(
 
 
 def write_labelling(model: Path, out: Path) -> None:
-    """Write a network of one class between raw RGB pixels and labels, as briefly as can be."""
+    """Write a network of one channel between raw pixels and labels, as briefly as can be."""
     graph = onnx.load(model)
     (image,), (logits,) = (
         [each.name for each in graph.graph.input],
@@ -150,7 +150,7 @@ def write_labelling(model: Path, out: Path) -> None:
     whole = helper.make_graph(
         nodes,
         "labelling",
-        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["n", "y", "x", 3])],
+        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["n", "y", "x", 1])],
         [helper.make_tensor_value_info("labels", TensorProto.UINT8, None)],
         [
             *graph.graph.initializer,

@@ -8,7 +8,10 @@ from .geometry import AxisGeometry
 from .scale import SAME, Scale
 
 CHUNK_PX = 1024
-"""Chunks come near this size; zarr costs about 0.45 ms a chunk, whatever its size."""
+"""Chunks come near this size."""
+
+SMALLEST_CHUNK_PX = 768
+"""None is smaller in a larger image: zarr costs about 0.45 ms a chunk, whatever its size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,5 +217,6 @@ def with_chunks(
     length: int, tile: int, lead: int, window: int, core: int, scale: Scale = SAME
 ) -> AxisGrid:
     """Return the grid with chunks of whole cores near ``CHUNK_PX``, one chunk a block."""
-    cores = max(1, min(-(-scale.mask_px(length) // core), CHUNK_PX // core))
+    cores = max(CHUNK_PX // core, -(-SMALLEST_CHUNK_PX // core))
+    cores = min(cores, -(-scale.mask_px(length) // core))
     return AxisGrid(length, tile, lead, window, core, cores * core, cores * core, scale)

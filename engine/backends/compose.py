@@ -140,8 +140,11 @@ def _labels(chain: Chain, logits: str, recipe: Recipe) -> None:
         largest = chain.add("ArgMax", logits, axis=1, keepdims=0)
         labels = chain.add("Cast", largest, to=kind)
     # NaN and infinity times zero are NaN, and a sum hands NaN on: one pass finds both.
-    zeros = chain.add("Mul", logits, chain.constant(0, np.float32))
-    total = chain.add("ReduceSum", zeros, chain.constant([1], np.int64), keepdims=0)
+    if recipe.classes == 1:
+        total = chain.add("Mul", channel(0), chain.constant(0, np.float32))
+    else:
+        zeros = chain.add("Mul", logits, chain.constant(0, np.float32))
+        total = chain.add("ReduceSum", zeros, chain.constant([1], np.int64), keepdims=0)
     broken = chain.add("IsNaN", total)
     labels = chain.add("Where", broken, label(recipe.not_computed), labels)
     stored = helper.np_dtype_to_tensor_dtype(np.dtype(recipe.label_dtype))
