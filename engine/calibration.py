@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from math import log2
 from time import perf_counter
 from typing import NamedTuple
 
@@ -11,22 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .backends.base import Backend, Execution, Recipe, Runner
-from .layout import Layout
+from .layout import COST_OF_SIDE, Layout
 
 WORTH_TILES = 80
-"""For each that runs at the same time; of fewer tiles, none are spent on measuring."""
+"""For each that runs at the same time: of less work than so many of the smallest tiles, nothing is
+spent on measuring."""
 
 _RUNS = 3
 """After one that warms up, where the image is large; the fastest counts, for all else that runs
 only ever adds time."""
 
 _SHARE = 0.05
-"""Of the time that the image will take, no tile is measured beyond it."""
+"""Of the time that the image will take, no larger tile is measured beyond it."""
 
 _MOST_SECONDS = 30.0
 """Nor beyond this."""
 
-_CLEARLY = 0.95
+_OTHER_LIBRARY, _OTHER_TILE = 0.95, 0.98
 """Another library or tile is taken where it needs less than this share of the usual one's time."""
 
 NAMES: dict[Backend, str] = {"onnx": "ONNX Runtime", "openvino": "OpenVINO", "torch": "Torch"}
@@ -46,6 +48,7 @@ class Calibration(NamedTuple):
 
 def calibrate(
     prepare: Callable[[Recipe, Execution], Runner],
+    ladder: Sequence[Layout],
     layouts: Sequence[Layout],
     usual: Layout,
     others: Sequence[Backend],
@@ -54,14 +57,16 @@ def calibrate(
 ) -> Calibration:
     """Run tiles of noise and return the layout that takes the least time for the image.
 
-    First each library runs the usual tile, then the fastest of them larger and larger tiles while
-    that saves time, or smaller and smaller ones. As many tiles run at the same time as when an
-    image is segmented, and never two candidates; the memory of the layout that is returned is that
-    of the largest compared.
+    First each library runs the smallest tile of a ladder, then the fastest of them larger and
+    larger ones while that saves time. The tiles of the image lie between those of the ladder, and
+    are held to do as much work in a second as the nearest that was measured. As many tiles run at
+    the same time as when an image is segmented, and never two candidates.
 
     Args:
         prepare: Returns the network on its device.
-        layouts: Those that fit the memory, the smallest tile first.
+        ladder: What is measured: layouts that are the same for every image, so that rates can be
+            kept, the smallest tile first.
+        layouts: Those of the image that fit the memory.
         usual: The one to take unless another is clearly faster.
         others: Libraries besides the usual one; those that are not installed or cannot run the
             network are passed over.
@@ -69,50 +74,48 @@ def calibrate(
         clock: Seconds.
     """
     meter = _Meter(prepare, rates, clock)
-    seconds = meter.seconds(usual)
-    if seconds is None:
+    first = ladder[0].by(usual.execution.backend)
+    if not meter.measure(first, usual):
         return Calibration(usual, ())  # the run itself will say what is wrong
-    allowed = min(_MOST_SECONDS, _SHARE * seconds)
-    found = {usual: seconds}
+    rivals = [other for each in others if meter.measure(other := first.by(each), usual)]
+    best = min(rivals, key=meter.pace, default=first)
+    if meter.pace(best) > _OTHER_LIBRARY * meter.pace(first):
+        best = first
+    library = best.execution.backend
+    measured = [best]
 
-    def compare(layout: Layout) -> bool:
-        """Say whether a layout could be measured."""
-        taken = meter.seconds(layout)
-        if taken is not None:
-            found[layout] = taken
-        return taken is not None
+    def seconds(layout: Layout) -> float:
+        return layout.runs * layout.tile_work * meter.pace_of(layout, measured)
 
-    def fastest(first: Layout) -> Layout:
-        best = min(found, key=lambda each: found[each])
-        return best if found[best] < _CLEARLY * found[first] else first
+    def whole(rung: Layout) -> float:
+        return rung.redundancy * meter.pace(rung)
 
-    compared = [compare(usual.by(backend)) for backend in others]
-    first = last = fastest(usual)
-    place = layouts.index(usual)
-    for way in (layouts[place + 1 :], layouts[:place][::-1]):
-        for layout in way:
-            layout = layout.by(first.execution.backend)
-            slower = found[last] * layout.redundancy / last.redundancy
-            if meter.spent + meter.cost(layout, slower) > allowed or not compare(layout):
-                break
-            if found[layout] > found[last]:
-                break
-            last = layout
-        if last is not first:  # larger tiles are faster, so smaller ones are not
+    allowed = min(_MOST_SECONDS, _SHARE * seconds(usual))
+    for rung in ladder[1:]:
+        rung = rung.by(library)
+        too_large = _side(measured[-1]) > max(map(_side, layouts))
+        if too_large or meter.spent + meter.cost(rung, usual, measured) > allowed:
             break
-    best = fastest(first)
-    log.info("measured: %s", ", ".join(f"{name(each)} {found[each]:.3g} s" for each in found))
+        if not meter.measure(rung, usual):
+            break
+        measured.append(rung)
+        if whole(rung) > whole(measured[-2]):
+            break
+    busy = [each for each in layouts if each.execution.workers >= usual.execution.workers]
+    chosen = min(busy, key=seconds)
+    if seconds(chosen) > _OTHER_TILE * seconds(usual):
+        chosen = usual
+    known = ", ".join(f"{each} {rate:.3g} s" for each, rate in rates.items())
+    log.info("a tile takes: %s; the image %.3g s", known, seconds(chosen))
     # No figure in what is stored: two runs that choose alike are to be alike.
     notes = []
-    if any(compared):
-        library = NAMES[best.execution.backend]
-        notes.append(f"run by {library}, the fastest library that is installed")
-    if best.recipe.tile != usual.recipe.tile:
-        height, width = best.recipe.tile
+    if rivals:
+        notes.append(f"run by {NAMES[library]}, the fastest library that is installed")
+    if chosen.recipe.tile != usual.recipe.tile:
+        height, width = chosen.recipe.tile
         notes.append(f"tiles of {height} x {width} px, measured to be the fastest")
-    return Calibration(
-        replace(best, memory_bytes=max(each.memory_bytes for each in found)), tuple(notes)
-    )
+    memory_bytes = max(chosen.memory_bytes, meter.memory_bytes)
+    return Calibration(replace(chosen.by(library), memory_bytes=memory_bytes), tuple(notes))
 
 
 def name(layout: Layout) -> str:
@@ -133,42 +136,68 @@ class _Meter:
     clock: Callable[[], float]
     spent: float = field(default=0.0, init=False)
     """Seconds."""
+    memory_bytes: int = field(default=0, init=False)
+    """Host memory that what was measured needed at most."""
 
-    def seconds(self, layout: Layout) -> float | None:
-        """Return the time that the image takes; ``None`` where the tile cannot be run."""
+    def measure(self, layout: Layout, image: Layout) -> bool:
+        """Say whether a layout's rate is known, now that it was run if it was not.
+
+        Args:
+            layout: What is run.
+            image: A layout of the image, which says how much there is to do.
+        """
         key, begun = name(layout), self.clock()
-        if key not in self.rates:
-            try:
-                self.rates[key] = self._rate(layout)
-            except Exception as error:  # out of memory has a type of its own in each library
-                log.info("not measured: %s: %s", key, error)
-                return None
-            finally:
-                self.spent += self.clock() - begun
-        return layout.runs * self.rates[key]
+        if key in self.rates:
+            return True
+        try:
+            self.rates[key] = self._rate(layout, _rounds(layout, image))
+        except Exception as error:  # out of memory has a type of its own in each library
+            log.info("not measured: %s: %s", key, error)
+            return False
+        finally:
+            self.spent += self.clock() - begun
+            self.memory_bytes = max(self.memory_bytes, layout.memory_bytes)
+        return True
 
-    def cost(self, layout: Layout, seconds: float) -> float:
-        """Return the time to measure a layout that takes ``seconds`` for the image."""
+    def pace(self, layout: Layout) -> float:
+        """Return the seconds per multiply-add of a layout that was measured."""
+        return self.rates[name(layout)] / layout.tile_work
+
+    def pace_of(self, layout: Layout, measured: Sequence[Layout]) -> float:
+        """Return the same of any, from the nearest that was; on a CPU larger ones are slower."""
+        nearest = min(measured, key=lambda each: abs(log2(_side(each) / _side(layout))))
+        beyond = max(1.0, _side(layout) / _side(measured[-1]))
+        on_cpu = layout.execution.device == "cpu"
+        return self.pace(nearest) * (beyond**COST_OF_SIDE if on_cpu else 1.0)
+
+    def cost(self, layout: Layout, image: Layout, measured: Sequence[Layout]) -> float:
+        """Return about what it takes to measure a layout."""
         if name(layout) in self.rates:
             return 0.0
-        return seconds * (1 + _rounds(layout)) * layout.at_once / layout.runs
+        rounds = 1 + _rounds(layout, image)
+        return rounds * layout.at_once * layout.tile_work * self.pace_of(layout, measured)
 
-    def _rate(self, layout: Layout) -> float:
+    def _rate(self, layout: Layout, rounds: int) -> float:
         """Return the time per tile; the runner is gone when the next one is prepared."""
         run, times = self.prepare(layout.recipe, layout.execution), []
         tiles, workers = noise_tiles(layout.recipe, layout.batch), layout.execution.workers
         run(tiles)  # warms up
         with ThreadPoolExecutor(workers) as pool:
-            for _ in range(_rounds(layout)):
+            for _ in range(rounds):
                 begun = self.clock()
                 list(pool.map(run, [tiles] * workers))
                 times.append((self.clock() - begun) / layout.at_once)
         return min(times)
 
 
-def _rounds(layout: Layout) -> int:
+def _side(layout: Layout) -> float:
+    return float(np.sqrt(np.prod(layout.recipe.tile, dtype=float)))
+
+
+def _rounds(layout: Layout, image: Layout) -> int:
     """Return how often to run after the first time: in a large image more often."""
-    return int(np.clip(layout.runs // (100 * layout.at_once), 1, _RUNS))
+    tiles = image.runs * image.tile_work / layout.tile_work
+    return int(np.clip(tiles // (100 * layout.at_once), 1, _RUNS))
 
 
 def noise_tiles(recipe: Recipe, batch: int) -> NDArray[np.generic]:

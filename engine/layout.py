@@ -15,7 +15,7 @@ from .work import Work
 USUAL_CORE_PX = 512
 """Core on a CPU where nothing is measured and no larger one saves much work."""
 
-_COST_OF_SIDE = 1 / 6
+COST_OF_SIDE = 1 / 6
 """Power of a tile's side by which it is held to be slower on a CPU: one of twice the side has to
 save a ninth of the work, for it needs memory, and leaves the cache if the network is narrow."""
 
@@ -37,6 +37,8 @@ class Layout:
     """Tiles per run."""
     runs: int
     """Tiles that are run, each turn of one counted."""
+    tile_work: float
+    """Multiply-adds of one run of a tile."""
     redundancy: float
     """Work of all of them over that of one whole pass."""
     memory_bytes: int
@@ -100,6 +102,7 @@ def plan_layouts(
             replace(execution, workers=workers, threads=threads_of(workers, kind)),
             batch,
             turns * grid.tiles,
+            work.of_tile(grid),
             turns * work.redundancy(grid, lost_px(tiling.geometry)),
             memory_bytes,
         )
@@ -126,7 +129,7 @@ def usual_layout(layouts: Sequence[Layout]) -> Layout:
     small = sum(_core_px(layout) <= USUAL_CORE_PX for layout in layouts)
     larger = layouts[max(0, small - 1) :]
     busy = [each for each in larger if each.execution.workers >= larger[0].execution.workers]
-    power = _COST_OF_SIDE / 2
+    power = COST_OF_SIDE / 2
     return min(busy, key=lambda each: each.redundancy * prod(each.recipe.tile) ** power)
 
 

@@ -1,13 +1,15 @@
 """Decide how an image will be segmented: every automatic choice is made here, once."""
 
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from .augmentation import TURNS, turned_recipe
 from .backends import open_network
 from .backends.base import Execution, Network, Recipe
-from .calibration import WORTH_TILES, calibrate
+from .calibration import WORTH_TILES, calibrate, name
 from .calibration_cache import rates_path, store_rates, stored_rates
 from .channels import choose_channels
 from .contradictions import check_declared
@@ -27,7 +29,7 @@ from .sources import Source, open_source
 from .sources.lengths import length_text
 from .sources.segment_cache import CACHE_BYTES
 from .strips import choose_strips
-from .tiling import Tiling, choose_tilings
+from .tiling import LARGE_PX, Tiling, choose_tilings
 from .verdict import check_whole_numbers, why_not_exact, without_effect
 from .work import measure_work
 
@@ -68,7 +70,8 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
     probe = inspect_once(network, settings, len(channels), largest)
     facts = network.facts  # a module's ending is seen while it is measured
     declared_notes = check_declared(facts, probe, sizes=settings.tile is None)
-    tilings = choose_tilings(image.levels[level].shape, probe, settings, kind)
+    shape = image.levels[level].shape
+    smallest, *_ = choose_tilings(shape, probe, settings, kind)
     turns = TURNS[settings.tta]
 
     def recipe_of(tiling: Tiling) -> Recipe:
@@ -80,12 +83,16 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
 
     work = measure_work(network, len(channels), probe.geometry)
 
+    def laid_out(execution: Execution, shape: tuple[int, int]) -> list[Layout]:
+        found = choose_tilings(shape, probe, settings, kind)
+        return plan_layouts(found, recipe_of, len(turns), work, facts, execution, settings)
+
     def settled(execution: Execution) -> tuple[Layout, tuple[str, ...]]:
-        layouts = plan_layouts(tilings, recipe_of, len(turns), work, facts, execution, settings)
-        return _settled(network, layouts, settings)
+        ladder = partial(laid_out, execution, (LARGE_PX, LARGE_PX))
+        return _settled(network, laid_out(execution, shape), ladder, settings)
 
     execution = Execution(device, real_precision(settings.precision), backend=backend)
-    execution, why_not = choose_form(network, recipe_of(tilings[0]), execution, settings)
+    execution, why_not = choose_form(network, recipe_of(smallest), execution, settings)
     layout, calibration_notes = settled(execution)
     form, reason = network.form(layout.recipe, layout.execution)
     if form != execution.form:  # a tile of this size goes another way through the module
@@ -166,18 +173,23 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
 
 
 def _settled(
-    network: Network, layouts: list[Layout], settings: Settings
+    network: Network,
+    layouts: list[Layout],
+    ladder_of: Callable[[], list[Layout]],
+    settings: Settings,
 ) -> tuple[Layout, tuple[str, ...]]:
     """Return the layout to take, measured where that pays, and what to say of it."""
     usual = usual_layout(layouts)
     others = other_runtimes(network.facts, usual.execution, settings)
-    worth = usual.runs >= WORTH_TILES * usual.at_once
-    if not worth or (len(layouts) == 1 and not others):
+    if len(layouts) == 1 and not others:
         return usual, ()
-    path = rates_path(network.facts, usual)
+    ladder, path = ladder_of(), rates_path(network.facts, usual)
+    worth = usual.runs * usual.tile_work >= WORTH_TILES * usual.at_once * ladder[0].tile_work
     rates = stored_rates(path)
     known = dict(rates)
-    found = calibrate(network.prepare, layouts, usual, others, rates)
+    if not worth and name(ladder[0].by(usual.execution.backend)) not in known:
+        return usual, ()
+    found = calibrate(network.prepare, ladder, layouts, usual, others, rates)
     if rates != known:
         store_rates(path, rates)
     return found

@@ -16,6 +16,9 @@ CORES_PX = {
 """Largest cores of a network that takes several sizes, one layout each: larger tiles repeat less
 work, but need more memory, and on a CPU they leave the cache."""
 
+LARGE_PX = 1 << 17
+"""Side of an image whose tiles are as the cores above say: a smaller one's are cut to measure."""
+
 BLENDED_PX = 512
 """Output of a blended tile of a network that takes several sizes: of larger ones too many reach
 into two blocks, and are run for both."""

@@ -51,11 +51,16 @@ class Work:
             grid: The tiles.
             lost: Pixels of a tile without output, along each axis, at the image's scale.
         """
-        if not self.layers:  # nothing to count: as if each pixel of output cost the same
-            done = Fraction(grid.window[0] * grid.window[1])
-            return float(grid.tiles * done / (grid.shape[0] * grid.shape[1]))
+        if not self.layers:
+            return grid.tiles * self.of_tile(grid) / (grid.shape[0] * grid.shape[1])
         image = (grid.image_shape[0] + lost[0], grid.image_shape[1] + lost[1])
         return float(grid.tiles * self.multiply_adds(grid.tile) / self.multiply_adds(image))
+
+    def of_tile(self, grid: Grid) -> float:
+        """Return the work of one tile; where no layer counts, each pixel of output does."""
+        if not self.layers:
+            return grid.window[0] * grid.window[1]
+        return float(self.multiply_adds(grid.tile))
 
 
 def measure_work(network: Network, channels: int, geometry: Geometry) -> Work:
