@@ -30,12 +30,13 @@ from tile_infer.engine.networks.tissue import write_slide
 from tile_infer.engine.networks.unet import UNet
 
 AIM = 1.03
-SIDES_PX = {16: 8192, 64: 4096}
+SIDES_PX = {16: 8192, 64: 3072}
 """Of the slide, by the channels of the network's first level."""
 PAPER_PX = 572
 TILES_PX = (444, 700, 828, 1084, 1596, 2108)
 LIBRARIES: tuple[Library, ...] = ("onnx", "openvino", "torch")
 PERIOD_PX, LOST_PX = 16, 184
+MOST_FIRST_RUNS = 4
 
 
 def kept_px(tile: int) -> int:
@@ -58,12 +59,15 @@ def setup_of(row: dict[str, Any]) -> Setup:
     return Setup(**{name: row[name] for name in Setup.__dataclass_fields__})
 
 
-def engine(slide: Path, model: Path, out: Path) -> tuple[float, Prediction]:
-    """Return the seconds from call to return, and what came back."""
+def engine(slide: Path, model: Path, out: Path) -> tuple[float, float, Prediction]:
+    """Return the seconds from call to return, those of the blocks, and what came back."""
     shutil.rmtree(out, ignore_errors=True)
+    moments: list[float] = []
     begun = perf_counter()
-    prediction = predict_large(slide, model, out, device="cpu")
-    return perf_counter() - begun, prediction
+    prediction = predict_large(
+        slide, model, out, device="cpu", on_progress=lambda _: moments.append(perf_counter())
+    )
+    return perf_counter() - begun, moments[-1] - moments[0], prediction
 
 
 def measured(folder: Path, width: int, rounds: int, side: int, at_least: float) -> dict[str, Any]:
@@ -77,13 +81,16 @@ def measured(folder: Path, width: int, rounds: int, side: int, at_least: float) 
     example = torch.zeros(1, 3, PAPER_PX, PAPER_PX)
     torch.jit.trace(unet, example).save(str(folder / "network.pt"))  # type: ignore[no-untyped-call]
 
-    first_wall, _ = engine(slide, model, out)
+    first: list[tuple[float, tuple[int, int]]] = []
+    while len(first) < 2 or (first[-1][1] != first[-2][1] and len(first) < MOST_FIRST_RUNS):
+        wall, _, prediction = engine(slide, model, out)
+        first.append((round(wall, 2), prediction.plan.grid.tile))
     tried = swept(folder, cores, at_least)
     best = setup_of(tried[0])
     print(tried[0], flush=True)
     rows = []
     for _ in range(rounds):
-        wall, prediction = engine(slide, model, out)
+        wall, blocks, prediction = engine(slide, model, out)
         tiles = side**2 / kept_px(best.tile) ** 2
         alone = tiles * seconds_per_tile(best, opened(folder, best), wall / 2)
         decode, write = decoded(slide, 1), written(out, folder / "again.zarr", 1)
@@ -93,7 +100,9 @@ def measured(folder: Path, width: int, rounds: int, side: int, at_least: float) 
             "network_alone_seconds": alone,
             "decode_core_seconds": decode,
             "write_core_seconds": write,
+            "blocks_seconds": blocks,
             "ratio": wall / (alone + (decode + write) / cores),
+            "ratio_of_blocks": blocks / (alone + (decode + write) / cores),
         }
         rows.append({key: round(value, 4) for key, value in row.items()})
         print(rows[-1], flush=True)
@@ -108,9 +117,10 @@ def measured(folder: Path, width: int, rounds: int, side: int, at_least: float) 
         "stages": prediction.report["stages"],
         "alone": asdict(best),
         "tried": tried,
-        "first_engine_seconds": round(first_wall, 2),
+        "first_runs": [{"engine_seconds": wall, "tile": tile} for wall, tile in first],
         "rows": rows,
         "median_ratio": round(ratio, 4),
+        "median_ratio_of_blocks": round(median(row["ratio_of_blocks"] for row in rows), 4),
         "reaches": ratio <= AIM,
     }
 

@@ -18,18 +18,21 @@ WORTH_TILES = 80
 """For each that runs at the same time: of less work than so many of the smallest tiles, nothing is
 spent on measuring."""
 
-_RUNS = 3
-"""After one that warms up, where the image is large; the fastest counts, for all else that runs
-only ever adds time."""
+_FEWEST_RUNS, _MOST_RUNS = 2, 4
+"""The more the larger the image; the fastest counts, for all else that runs only ever adds time."""
 
-_SHARE = 0.05
-"""Of the time that the image will take, no larger tile is measured beyond it."""
+_SHARE = 0.1
+"""Of the time that the image will take, no larger tile is measured beyond it: what was measured is
+kept for the next."""
 
 _MOST_SECONDS = 30.0
 """Nor beyond this."""
 
 _OTHER_LIBRARY, _OTHER_TILE = 0.95, 0.98
 """Another library or tile is taken where it needs less than this share of the usual one's time."""
+
+_SLOWER = 1.05
+"""Larger tiles are tried until one needs so many times as long as the best so far."""
 
 NAMES: dict[Backend, str] = {"onnx": "ONNX Runtime", "openvino": "OpenVINO", "torch": "Torch"}
 """Of the libraries, for messages."""
@@ -98,8 +101,9 @@ def calibrate(
             break
         if not meter.measure(rung, usual):
             break
+        best_before = min(map(whole, measured))
         measured.append(rung)
-        if whole(rung) > whole(measured[-2]):
+        if whole(rung) > _SLOWER * best_before:
             break
     busy = [each for each in layouts if each.execution.workers >= usual.execution.workers]
     chosen = min(busy, key=seconds)
@@ -174,14 +178,17 @@ class _Meter:
         """Return about what it takes to measure a layout."""
         if name(layout) in self.rates:
             return 0.0
-        rounds = 1 + _rounds(layout, image)
-        return rounds * layout.at_once * layout.tile_work * self.pace_of(layout, measured)
+        return (
+            _rounds(layout, image)
+            * layout.at_once
+            * layout.tile_work
+            * self.pace_of(layout, measured)
+        )
 
     def _rate(self, layout: Layout, rounds: int) -> float:
         """Return the time per tile; the runner is gone when the next one is prepared."""
         run, times = self.prepare(layout.recipe, layout.execution), []
         tiles, workers = noise_tiles(layout.recipe, layout.batch), layout.execution.workers
-        run(tiles)  # warms up
         with ThreadPoolExecutor(workers) as pool:
             for _ in range(rounds):
                 begun = self.clock()
@@ -195,9 +202,8 @@ def _side(layout: Layout) -> float:
 
 
 def _rounds(layout: Layout, image: Layout) -> int:
-    """Return how often to run after the first time: in a large image more often."""
     tiles = image.runs * image.tile_work / layout.tile_work
-    return int(np.clip(tiles // (100 * layout.at_once), 1, _RUNS))
+    return int(np.clip(tiles // (100 * layout.at_once), _FEWEST_RUNS, _MOST_RUNS))
 
 
 def noise_tiles(recipe: Recipe, batch: int) -> NDArray[np.generic]:
