@@ -95,6 +95,7 @@ def main() -> None:
             rows.append({key: round(value, 3) for key, value in row.items()})
             print(rows[-1], flush=True)
         figures = {
+            "aims": {"of_floor": AIM_OF_FLOOR, "mpx_per_second": AIM_MPX_PER_SECOND},
             "image": described(slide),
             "backend": prediction.plan.execution.backend,
             "tile": prediction.plan.grid.tile,

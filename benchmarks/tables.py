@@ -1,20 +1,16 @@
 """Put the figures of ``results/`` into the README and `docs/`, between their markers."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from results_file import RESULTS
+from speed_tables import codecs, floor, generated, load, machine, overhead, speed, whole_pass
 
 ROOT = Path(__file__).parent.parent
-PAGES = (ROOT / "README.md", ROOT / "docs" / "outputs.md", ROOT / "docs" / "training.md")
-
-
-def load(name: str) -> dict[str, Any]:
-    """Return the figures of one result."""
-    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
-    return found
+PAGES = (
+    ROOT / "README.md",
+    *(ROOT / "docs" / f"{name}.md" for name in ("outputs", "speed", "training")),
+)
 
 
 def phase() -> str:
@@ -44,25 +40,22 @@ def phase() -> str:
 
 def measured() -> str:
     """Return the table of figures, and the machine they were measured on."""
-    memory, overhead, demo = load("memory"), load("overhead"), load("demo")
+    memory, demo = load("memory"), load("demo")
     trained, isbi = load("training_demo"), load("training_isbi")
     images, odd, networks = load("real_images"), load("odd_files"), load("real_networks")
     world = next(row for row in images["rows"] if row["image"] == "cog_world.tif")
     whole, cut = odd["kept_100_percent"], odd["kept_60_percent"]
     models = {row["model"]: row["mask"] for row in networks["rows"]}
     blended = sum(mask == "blended" for mask in models.values())
-    machine = overhead["machine"]
     rows = [
-        f"{machine['cores']} cores of an {machine['cpu']}, no GPU.",
+        f"{machine(load('overhead'))}.",
         "",
         "| what | figure | made by |",
         "|---|---|---|",
-        f"| Engine, from JPEG slide to mask on disk, against its network alone on the same tiles "
-        f"({overhead['width']}-channel U-Net, 572-px tiles, ONNX Runtime fp32) "
-        f"| {overhead['median_ratio']:.2f} times its time "
-        f"({overhead['median_ratio_of_blocks']:.2f} without probe and plan) | `overhead.py` |",
+        *overhead(),
+        *floor(),
         *whole_pass(),
-        *generated(memory),
+        *generated(),
         *(
             f"| Peak memory, {row['side_px']} x {row['side_px']} px "
             f"| {row['peak_rss_bytes'] / 1e6:.0f} MB (planned {row['planned_bytes'] / 1e6:.0f}) "
@@ -92,42 +85,6 @@ def measured() -> str:
         f"{spread(isbi['summary']['unet']['iou_membrane'])} | `training_isbi.py` |",
     ]
     return "\n".join(rows)
-
-
-LIBRARIES = {"onnx": "ONNX Runtime", "openvino": "OpenVINO"}
-
-
-def whole_pass() -> list[str]:
-    """Return a row for each size that one pass over the whole image was compared at."""
-    rows = []
-    for name in ("whole", "whole_openvino"):
-        if not (RESULTS / f"{name}.json").exists():
-            continue
-        figures = load(name)
-        rows += [
-            f"| Engine against one pass over the whole image, {row['side_px']} x {row['side_px']} "
-            f"px, both from JPEG to disk ({figures['width']}-channel U-Net, "
-            f"{LIBRARIES[figures['backend']]} {figures['precision']}) "
-            f"| {row['median_ratio']:.2f} times its time; {row['engine_peak_bytes'] / 1e6:.0f} MB "
-            f"against {row['whole_peak_bytes'] / 1e6:.0f}; {row['labels_differing']} labels differ"
-            f"{', in ties alone' if row['labels_differing'] and row['differ_only_in_ties'] else ''}"
-            " | `whole.py` |"
-            for row in figures["rows"]
-        ]
-    return rows
-
-
-def generated(memory: dict[str, Any]) -> list[str]:
-    """Return a row for each size of the image that is made when it is read."""
-    figures = memory.get("generated", {"rows": []})
-    return [
-        f"| Peak memory, {row['side_px']} x {row['side_px']} px made when read "
-        f"({figures['network']}) "
-        f"| {row['peak_rss_bytes'] / 1e6:.0f} MB (planned {row['planned_bytes'] / 1e6:.0f}), "
-        f"{row['largest_disk_bytes'] / 1e6:.0f} MB of disk for {row['mask_bytes'] / 1e6:.0f} of "
-        "mask | `memory.py` |"
-        for row in figures["rows"]
-    ]
 
 
 def exports() -> str:
@@ -318,6 +275,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "phase": phase,
     "measured": measured,
     "exports": exports,
+    "speed": speed,
+    "codecs": codecs,
     "training_demo": training_demo,
     "training_ablation": training_ablation,
     "training_isbi": training_isbi,

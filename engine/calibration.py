@@ -18,8 +18,9 @@ WORTH_TILES = 80
 """For each that runs at the same time: of less work than so many of the smallest tiles, nothing is
 spent on measuring."""
 
-_FEWEST_RUNS, _MOST_RUNS = 2, 4
-"""The more the larger the image; the fastest counts, for all else that runs only ever adds time."""
+_FEWEST_RUNS, _MOST_RUNS, _LONG_SECONDS = 2, 4, 0.5
+"""Runs of a tile, the fewer where they take long together; the fastest counts, for all else that
+runs only ever adds time."""
 
 _SHARE = 0.1
 """Of the time that the image will take, no larger tile is measured beyond it: what was measured is
@@ -78,9 +79,9 @@ def calibrate(
     """
     meter = _Meter(prepare, rates, clock)
     first = ladder[0].by(usual.execution.backend)
-    if not meter.measure(first, usual):
+    if not meter.measure(first):
         return Calibration(usual, ())  # the run itself will say what is wrong
-    rivals = [other for each in others if meter.measure(other := first.by(each), usual)]
+    rivals = [other for each in others if meter.measure(other := first.by(each))]
     best = min(rivals, key=meter.pace, default=first)
     if meter.pace(best) > _OTHER_LIBRARY * meter.pace(first):
         best = first
@@ -97,9 +98,9 @@ def calibrate(
     for rung in ladder[1:]:
         rung = rung.by(library)
         too_large = _side(measured[-1]) > max(map(_side, layouts))
-        if too_large or meter.spent + meter.cost(rung, usual, measured) > allowed:
+        if too_large or meter.spent + meter.cost(rung, measured) > allowed:
             break
-        if not meter.measure(rung, usual):
+        if not meter.measure(rung):
             break
         best_before = min(map(whole, measured))
         measured.append(rung)
@@ -143,18 +144,13 @@ class _Meter:
     memory_bytes: int = field(default=0, init=False)
     """Host memory that what was measured needed at most."""
 
-    def measure(self, layout: Layout, image: Layout) -> bool:
-        """Say whether a layout's rate is known, now that it was run if it was not.
-
-        Args:
-            layout: What is run.
-            image: A layout of the image, which says how much there is to do.
-        """
+    def measure(self, layout: Layout) -> bool:
+        """Say whether a layout's rate is known, now that it was run if it was not."""
         key, begun = name(layout), self.clock()
         if key in self.rates:
             return True
         try:
-            self.rates[key] = self._rate(layout, _rounds(layout, image))
+            self.rates[key] = self._rate(layout)
         except Exception as error:  # out of memory has a type of its own in each library
             log.info("not measured: %s: %s", key, error)
             return False
@@ -168,42 +164,49 @@ class _Meter:
         return self.rates[name(layout)] / layout.tile_work
 
     def pace_of(self, layout: Layout, measured: Sequence[Layout]) -> float:
-        """Return the same of any, from the nearest that was; on a CPU larger ones are slower."""
+        """Return the same of any, from the nearest that was.
+
+        A larger one is on a CPU held to be slower as it was from rung to rung.
+        """
         nearest = min(measured, key=lambda each: abs(log2(_side(each) / _side(layout))))
         beyond = max(1.0, _side(layout) / _side(measured[-1]))
-        on_cpu = layout.execution.device == "cpu"
-        return self.pace(nearest) * (beyond**COST_OF_SIDE if on_cpu else 1.0)
+        slower: float = beyond ** self._cost_of_side(measured)
+        return self.pace(nearest) * slower
 
-    def cost(self, layout: Layout, image: Layout, measured: Sequence[Layout]) -> float:
+    def _cost_of_side(self, measured: Sequence[Layout]) -> float:
+        """Return the power of its side by which a larger tile is slower, 0 to ``COST_OF_SIDE``."""
+        first, last = measured[0], measured[-1]
+        if last.execution.device != "cpu":
+            return 0.0
+        if first is last:
+            return COST_OF_SIDE
+        power = log2(self.pace(last) / self.pace(first)) / log2(_side(last) / _side(first))
+        return min(max(power, 0.0), COST_OF_SIDE)
+
+    def cost(self, layout: Layout, measured: Sequence[Layout]) -> float:
         """Return about what it takes to measure a layout."""
         if name(layout) in self.rates:
             return 0.0
-        return (
-            _rounds(layout, image)
-            * layout.at_once
-            * layout.tile_work
-            * self.pace_of(layout, measured)
-        )
+        once = layout.at_once * layout.tile_work * self.pace_of(layout, measured)
+        return max(_FEWEST_RUNS * once, min(_MOST_RUNS * once, _LONG_SECONDS + once))
 
-    def _rate(self, layout: Layout, rounds: int) -> float:
+    def _rate(self, layout: Layout) -> float:
         """Return the time per tile; the runner is gone when the next one is prepared."""
-        run, times = self.prepare(layout.recipe, layout.execution), []
+        times: list[float] = []
+        run = self.prepare(layout.recipe, layout.execution)
         tiles, workers = noise_tiles(layout.recipe, layout.batch), layout.execution.workers
         with ThreadPoolExecutor(workers) as pool:
-            for _ in range(rounds):
+            while len(times) < _FEWEST_RUNS or (
+                len(times) < _MOST_RUNS and sum(times) < _LONG_SECONDS
+            ):
                 begun = self.clock()
                 list(pool.map(run, [tiles] * workers))
-                times.append((self.clock() - begun) / layout.at_once)
-        return min(times)
+                times.append(self.clock() - begun)
+        return min(times) / layout.at_once
 
 
 def _side(layout: Layout) -> float:
     return float(np.sqrt(np.prod(layout.recipe.tile, dtype=float)))
-
-
-def _rounds(layout: Layout, image: Layout) -> int:
-    tiles = image.runs * image.tile_work / layout.tile_work
-    return int(np.clip(tiles // (100 * layout.at_once), _FEWEST_RUNS, _MOST_RUNS))
 
 
 def noise_tiles(recipe: Recipe, batch: int) -> NDArray[np.generic]:

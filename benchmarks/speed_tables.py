@@ -1,0 +1,122 @@
+"""The tables of speed, from ``results/``."""
+
+import json
+from typing import Any
+
+from results_file import RESULTS
+
+LIBRARIES = {"onnx": "ONNX Runtime", "openvino": "OpenVINO", "torch": "Torch"}
+
+
+def load(name: str) -> dict[str, Any]:
+    """Return the figures of one result."""
+    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    return found
+
+
+def there(*names: str) -> list[dict[str, Any]]:
+    """Return the figures of those results that have been measured."""
+    return [load(name) for name in names if (RESULTS / f"{name}.json").exists()]
+
+
+def machine(figures: dict[str, Any]) -> str:
+    """Return what a figure was measured on."""
+    found = figures["machine"]
+    return f"{found['cores']} cores of an {found['cpu']}, no GPU"
+
+
+def overhead() -> list[str]:
+    """Return a row for each network around which the engine was measured."""
+    return [
+        f"| Engine, from JPEG slide to mask on disk, over the best that network, decoding and "
+        f"writing do alone ({each['width']}-channel U-Net, {LIBRARIES[each['backend']]} fp32, "
+        f"{each['image']['size_px'][0]} px) | {each['median_ratio']:.2f} times their time, "
+        f"{each['median_ratio_of_blocks']:.2f} from the first block to the last (aim "
+        f"{figures['aim']}) | `overhead.py` |"
+        for figures in there("overhead")
+        for each in figures["networks"]
+    ]
+
+
+def floor() -> list[str]:
+    """Return the row of the network that costs next to nothing."""
+    return [
+        f"| The same with a threshold for a network, {figures['image']['size_px'][0]} px "
+        f"| {figures['median_engine_mpx_per_second']:.0f} MPix/s, "
+        f"{figures['median_engine_over_floor']:.2f} of what decoding, the threshold and writing "
+        f"leave, one after the other on all cores (aims {figures['aims']['mpx_per_second']} and "
+        f"{figures['aims']['of_floor']}) | `floor.py` |"
+        for figures in there("floor")
+    ]
+
+
+def whole_pass() -> list[str]:
+    """Return a row for each size that one pass over the whole image was compared at."""
+    return [
+        f"| Engine over one pass over the whole image, {row['side_px']} x {row['side_px']} "
+        f"px, both from JPEG to disk ({figures['width']}-channel U-Net, "
+        f"{LIBRARIES[figures['backend']]} {figures['precision']}) "
+        f"| {row['median_ratio']:.2f} times its time; {row['engine_peak_bytes'] / 1e6:.0f} MB "
+        f"against {row['whole_peak_bytes'] / 1e6:.0f}; {row['labels_differing']} labels differ"
+        f"{', in ties alone' if row['labels_differing'] and row['differ_only_in_ties'] else ''}"
+        " | `whole.py` |"
+        for figures in there("whole", "whole_openvino")
+        for row in figures["rows"]
+    ]
+
+
+def generated() -> list[str]:
+    """Return a row for each size of the image that is made when it is read."""
+    return [
+        f"| Peak memory, {row['side_px']} x {row['side_px']} px made when read "
+        f"({figures['generated']['network']}) "
+        f"| {row['peak_rss_bytes'] / 1e6:.0f} MB (planned {row['planned_bytes'] / 1e6:.0f}), "
+        f"{row['largest_disk_bytes'] / 1e6:.0f} MB of disk for {row['mask_bytes'] / 1e6:.0f} of "
+        "mask | `memory.py` |"
+        for figures in there("memory")
+        if "generated" in figures
+        for row in figures["generated"]["rows"]
+    ]
+
+
+def codecs() -> str:
+    """Return the table of codecs."""
+    figures = load("mask_codecs")
+    contents = list(dict.fromkeys(row["content"] for row in figures["rows"]))
+    found = {(row["content"], row["codec"]): row for row in figures["rows"]}
+    rows = [
+        "| codec | " + " | ".join(contents) + " |",
+        "|---|" + "---|" * len(contents),
+    ]
+    for codec in dict.fromkeys(row["codec"] for row in figures["rows"]):
+        cells = [
+            f"{row['write_ns_per_px']:.1f} + {row['read_ns_per_px']:.1f} ns, "
+            f"{row['bits_per_px']:.2f} bits"
+            for row in (found[content, codec] for content in contents)
+        ]
+        rows.append(f"| {codec} | {' | '.join(cells)} |")
+    rows += [
+        "",
+        f"Nanoseconds of one core to write and to read a pixel, and its size; chunks of "
+        f"{figures['chunk_px']} px in memory, {machine(figures)}; `benchmarks/mask_codecs.py`.",
+    ]
+    return "\n".join(rows)
+
+
+def speed() -> str:
+    """Return the table of all that was measured of speed."""
+    figures = load("overhead")
+    images = {each["image"]["bits_per_px"] for each in figures["networks"]}
+    return "\n".join(
+        [
+            "| what | figure | made by |",
+            "|---|---|---|",
+            *overhead(),
+            *floor(),
+            *whole_pass(),
+            "",
+            f"{machine(figures)}. Medians of runs in turns; slides of JPEG tiles, 4:2:0, "
+            f"{' and '.join(f'{bits:g}' for bits in sorted(images))} bits a pixel (the threshold's "
+            "as its result says), textured everywhere: no tile is remembered.",
+        ]
+    )
