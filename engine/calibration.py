@@ -19,10 +19,10 @@ WORTH_TILES = 80
 spent on measuring."""
 
 _FEWEST_RUNS, _MOST_RUNS, _LONG_SECONDS = 2, 4, 0.5
-"""Runs of a tile, the fewer where they take long together; the fastest counts, for all else that
-runs only ever adds time."""
+"""Runs of a tile after the first, which touches new memory: fewer where they take long together. The
+fastest counts, for all else that runs only ever adds time."""
 
-_SHARE = 0.1
+_SHARE = 0.15
 """Of the time that the image will take, no larger tile is measured beyond it: what was measured is
 kept for the next."""
 
@@ -188,7 +188,7 @@ class _Meter:
         if name(layout) in self.rates:
             return 0.0
         once = layout.at_once * layout.tile_work * self.pace_of(layout, measured)
-        return max(_FEWEST_RUNS * once, min(_MOST_RUNS * once, _LONG_SECONDS + once))
+        return once + max(_FEWEST_RUNS * once, min(_MOST_RUNS * once, _LONG_SECONDS + once))
 
     def _rate(self, layout: Layout) -> float:
         """Return the time per tile; the runner is gone when the next one is prepared."""
@@ -196,6 +196,7 @@ class _Meter:
         run = self.prepare(layout.recipe, layout.execution)
         tiles, workers = noise_tiles(layout.recipe, layout.batch), layout.execution.workers
         with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(run, [tiles] * workers))
             while len(times) < _FEWEST_RUNS or (
                 len(times) < _MOST_RUNS and sum(times) < _LONG_SECONDS
             ):

@@ -93,8 +93,8 @@ def test_the_fastest_library_is_taken_and_the_usual_one_where_it_is_as_good(
     machine = Machine(by_area(factor))
     found = machine.choose(layouts(20_000, cores=[512]), cores=[256])
     assert found.layout.execution.backend == expected
-    # Four times, two workers one each, one after the other here.
-    assert machine.ran == {("onnx", 444): 8, ("openvino", 444): 8}
+    # Once and four times more, two workers one each, one after the other here.
+    assert machine.ran == {("onnx", 444): 10, ("openvino", 444): 10}
     assert "onnx 444x444 x1, 2 x 1 0.01 s" in caplog.text
     # What is stored must not differ from run to run.
     library = {"onnx": "ONNX Runtime", "openvino": "OpenVINO"}[expected]
@@ -142,7 +142,7 @@ def test_the_usual_tile_is_kept_where_another_is_hardly_faster() -> None:
 
 
 @pytest.mark.parametrize(("side", "second"), [(5_000, 0.5), (20_000, 1.0), (10_000, 0.01)])
-def test_measuring_costs_a_tenth_of_the_run_and_half_a_minute_at_most(
+def test_measuring_costs_a_seventh_of_the_run_and_half_a_minute_at_most(
     side: int, second: float
 ) -> None:
     among = layouts(side, cores=[512, 768, 1024, 1536, 2048])
@@ -150,7 +150,8 @@ def test_measuring_costs_a_tenth_of_the_run_and_half_a_minute_at_most(
     machine.choose(among, others=())
     first = machine.ran["onnx", 444] * second
     whole = among[0].runs * 100 * second * work(among[0].recipe.tile[0])
-    assert machine.now <= max(first, min(30.0, 0.1 * whole))
+    # How long the image takes is at first a guess, from the smallest tile.
+    assert machine.now <= max(first, min(30.0, 1.1 * 0.15 * whole))
     assert len(machine.tiles) < len(CORES)
     unbounded = Machine(by_area(second=1e-4))
     unbounded.choose(layouts(100_000, cores=[512, 768, 1024, 1536, 2048]), others=())
@@ -158,7 +159,7 @@ def test_measuring_costs_a_tenth_of_the_run_and_half_a_minute_at_most(
 
 
 def test_what_is_known_costs_nothing_so_that_the_next_run_looks_further() -> None:
-    among, rates = layouts(20_000, cores=[512, 1536, 2048]), dict[str, float]()
+    among, rates = layouts(10_000, cores=[512, 1536, 2048]), dict[str, float]()
     machine = Machine(lambda _, side: 100 * work(side))
     machine.choose(among, others=(), rates=rates)
     again = Machine(machine.seconds)
