@@ -1,29 +1,30 @@
 """What the engine adds to the network, reading and writing: its wall time over theirs alone.
 
 The engine goes from a JPEG-tiled RGB slide on disk to the mask on disk with the paper's U-Net in
-fp32, and chooses library and tile itself. Alone (`alone.py`, which does not import the package),
-the network runs noise in the best of a sweep over library, tile, batch and threads, as long as the
-slide's mask would take in tiles of which whole periods are kept; to that comes what decoding the
-slide and writing the mask cost on one core, over the cores. The runs alternate; the ratio is the
-median over the rounds. A first run, which measures the network and keeps what it found for the next
-ones, is not among them, but stated.
+fp32, in a process of its own, and chooses library and tile itself. Alone (`alone.py`, which does
+not import the package), the network runs noise in the best of a sweep over library, tile, batch and
+threads, as long as the slide's mask would take in tiles of which whole periods are kept; to that
+comes what decoding the slide and writing the mask cost on one core, over the cores. The runs
+alternate; the ratio is the median over the rounds. First runs, which measure the network and keep
+what they found for the next ones, are not among them, but stated.
 """
 
 import argparse
+import json
 import shutil
+import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 from typing import Any
 
 import torch
 
 from alone import Library, Setup, decoded, opened, seconds_per_tile, setups, sweep, written
+from fresh_process import output
 from results_file import save
 from slide_file import described
-from tile_infer import Prediction, predict_large
 from tile_infer.engine.backends.device import cpu_cores
 from tile_infer.engine.networks.export import export_onnx
 from tile_infer.engine.networks.tissue import write_slide
@@ -59,15 +60,34 @@ def setup_of(row: dict[str, Any]) -> Setup:
     return Setup(**{name: row[name] for name in Setup.__dataclass_fields__})
 
 
-def engine(slide: Path, model: Path, out: Path) -> tuple[float, float, Prediction]:
-    """Return the seconds from call to return, those of the blocks, and what came back."""
+RUN = """
+import json, sys
+import onnxruntime, openvino
+from tile_infer import predict_large
+slide, model, out = sys.argv[1:]
+moments, begun = [], perf_counter()
+prediction = predict_large(
+    slide, model, out, device="cpu", on_progress=lambda _: moments.append(perf_counter())
+)
+wall, plan = perf_counter() - begun, prediction.plan
+print(json.dumps({
+    "seconds": wall,
+    "blocks_seconds": moments[-1] - moments[0],
+    "backend": plan.execution.backend,
+    "tile": plan.grid.tile,
+    "redundancy": plan.redundancy,
+    "stages": prediction.report["stages"],
+}))
+"""
+
+
+def engine(slide: Path, model: Path, out: Path) -> dict[str, Any]:
+    """Segment in a process of its own; return the seconds of the call and of its blocks."""
     shutil.rmtree(out, ignore_errors=True)
-    moments: list[float] = []
-    begun = perf_counter()
-    prediction = predict_large(
-        slide, model, out, device="cpu", on_progress=lambda _: moments.append(perf_counter())
+    found: dict[str, Any] = json.loads(
+        output([sys.executable, "-W", "ignore", "-c", RUN, slide, model, out])
     )
-    return perf_counter() - begun, moments[-1] - moments[0], prediction
+    return found
 
 
 def measured(folder: Path, width: int, rounds: int, side: int, at_least: float) -> dict[str, Any]:
@@ -81,16 +101,18 @@ def measured(folder: Path, width: int, rounds: int, side: int, at_least: float) 
     example = torch.zeros(1, 3, PAPER_PX, PAPER_PX)
     torch.jit.trace(unet, example).save(str(folder / "network.pt"))  # type: ignore[no-untyped-call]
 
-    first: list[tuple[float, tuple[int, int]]] = []
-    while len(first) < 2 or (first[-1][1] != first[-2][1] and len(first) < MOST_FIRST_RUNS):
-        wall, _, prediction = engine(slide, model, out)
-        first.append((round(wall, 2), prediction.plan.grid.tile))
+    first: list[dict[str, Any]] = []
+    while len(first) < 2 or (
+        first[-1]["tile"] != first[-2]["tile"] and len(first) < MOST_FIRST_RUNS
+    ):
+        first.append(engine(slide, model, out))
     tried = swept(folder, cores, at_least)
     best = setup_of(tried[0])
     print(tried[0], flush=True)
     rows = []
     for _ in range(rounds):
-        wall, blocks, prediction = engine(slide, model, out)
+        ran = engine(slide, model, out)
+        wall, blocks = ran["seconds"], ran["blocks_seconds"]
         tiles = side**2 / kept_px(best.tile) ** 2
         alone = tiles * seconds_per_tile(best, opened(folder, best), wall / 2)
         decode, write = decoded(slide, 1), written(out, folder / "again.zarr", 1)
@@ -106,18 +128,14 @@ def measured(folder: Path, width: int, rounds: int, side: int, at_least: float) 
         }
         rows.append({key: round(value, 4) for key, value in row.items()})
         print(rows[-1], flush=True)
-    plan = prediction.plan
     ratio = median(row["ratio"] for row in rows)
     return {
         "width": width,
         "image": described(slide),
-        "backend": plan.execution.backend,
-        "tile": plan.grid.tile,
-        "redundancy": plan.redundancy,
-        "stages": prediction.report["stages"],
+        **{key: ran[key] for key in ("backend", "tile", "redundancy", "stages")},
         "alone": asdict(best),
         "tried": tried,
-        "first_runs": [{"engine_seconds": wall, "tile": tile} for wall, tile in first],
+        "first_runs": [{key: each[key] for key in ("seconds", "tile")} for each in first],
         "rows": rows,
         "median_ratio": round(ratio, 4),
         "median_ratio_of_blocks": round(median(row["ratio_of_blocks"] for row in rows), 4),

@@ -10,10 +10,10 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
-from tables import load
 
 from redundancy import curves
 from results_file import RESULTS
+from speed_tables import load
 
 BLUE, SKY, ORANGE, GREY, INK = "#0072B2", "#56B4E9", "#D55E00", "#777777", "#222222"
 OURS = "tile-infer"

@@ -19,8 +19,8 @@ WORTH_TILES = 80
 spent on measuring."""
 
 _FEWEST_RUNS, _MOST_RUNS, _LONG_SECONDS = 2, 4, 0.5
-"""Runs of a tile after the first, which touches new memory: fewer where they take long together. The
-fastest counts, for all else that runs only ever adds time."""
+"""Runs of a tile after the first, which touches new memory; fewer where they take long together.
+The fastest counts, for all else that runs only ever adds time."""
 
 _SHARE = 0.15
 """Of the time that the image will take, no larger tile is measured beyond it: what was measured is
@@ -89,7 +89,8 @@ def calibrate(
     measured = [best]
 
     def seconds(layout: Layout) -> float:
-        return layout.runs * layout.tile_work * meter.pace_of(layout, measured)
+        tiles = layout.runs + layout.at_once  # the first ones touch new memory
+        return tiles * layout.tile_work * meter.pace_of(layout, measured)
 
     def whole(rung: Layout) -> float:
         return rung.redundancy * meter.pace(rung)
