@@ -62,6 +62,7 @@ def setup_of(row: dict[str, Any]) -> Setup:
 
 RUN = """
 import json, sys
+from time import perf_counter
 import onnxruntime, openvino
 from tile_infer import predict_large
 slide, model, out = sys.argv[1:]

@@ -160,7 +160,7 @@ def test_measuring_costs_a_seventh_of_the_run_and_half_a_minute_at_most(
 
 def test_what_is_known_costs_nothing_so_that_the_next_run_looks_further() -> None:
     among, rates = layouts(10_000, cores=[512, 1536, 2048]), dict[str, float]()
-    machine = Machine(lambda _, side: 200 * work(side))
+    machine = Machine(lambda _, side: 50 * work(side))
     machine.choose(among, others=(), rates=rates)
     again = Machine(machine.seconds)
     again.choose(among, others=(), rates=rates)
