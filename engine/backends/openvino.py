@@ -1,6 +1,7 @@
 """Run a composed ONNX graph with OpenVINO, on a CPU."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any
 
@@ -47,7 +48,10 @@ def prepare_openvino(graph: GraphFacts, recipe: Recipe, execution: Execution) ->
         pixels = onnx_session(before, Execution("cpu", threads=execution.threads))
     # A fixed number of tiles runs faster than a free one.
     batch = graph.shape[0] or 1
-    compiled = _compiled(core, model, batch, execution)
+    # It gives the thread that compiles a stack for signals, and frees that with the network, maybe
+    # on another thread: the next signal would end the process. So the thread ends first.
+    with ThreadPoolExecutor(1) as brief:
+        compiled = brief.submit(_compiled, core, model, batch, execution).result()
     return _OpenVINORunner(compiled, pixels, batch, recipe, execution.workers)
 
 

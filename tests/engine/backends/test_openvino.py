@@ -153,3 +153,37 @@ def test_nothing_is_printed_or_reported_to_anybody(model: Path, tmp_path: Path) 
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert not (home / "intel").exists(), "its telemetry keeps a name for this machine there"
+
+
+INTERRUPTED = """
+import signal, sys
+from threading import Thread
+from tile_infer.engine.backends import open_network
+from tile_infer.engine.backends.base import Execution
+from tests_recipe import RECIPE
+
+runners = [open_network(sys.argv[1]).prepare(RECIPE, Execution("cpu", backend="openvino"))]
+ended = Thread(target=runners.clear)
+ended.start()
+ended.join()
+signal.signal(signal.SIGTERM, lambda *_: print("heard"))
+signal.raise_signal(signal.SIGTERM)
+"""
+
+
+@needs_openvino
+def test_a_signal_is_heard_after_a_network_was_dropped_on_another_thread(
+    model: Path, tmp_path: Path
+) -> None:
+    """On CPUs with tile registers, OpenVINO left a freed stack for signals behind."""
+    (tmp_path / "tests_recipe.py").write_text(
+        f"from tile_infer.engine.backends.base import Recipe\nRECIPE = {recipe()!r}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, model],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "heard"), done.stderr
