@@ -134,9 +134,9 @@ def redundancy() -> Figure:
 
 PLACES: dict[str, tuple[int, tuple[int, int], Horizontal, Vertical]] = {
     ORANGE: (-1, (8, 0), "left", "center"),
-    SKY: (-1, (0, 7), "right", "bottom"),
+    SKY: (-1, (8, 0), "left", "center"),
     BLUE: (-1, (0, -7), "right", "top"),
-    INK: (0, (-4, 13), "left", "bottom"),
+    INK: (-1, (8, 0), "left", "center"),
 }
 """Where a line has its name: at which of its points, how far aside, and how it is aligned."""
 

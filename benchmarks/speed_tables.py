@@ -4,8 +4,7 @@ import json
 from typing import Any
 
 from results_file import RESULTS
-
-LIBRARIES = {"onnx": "ONNX Runtime", "openvino": "OpenVINO", "torch": "Torch"}
+from tile_infer.engine.calibration import NAMES
 
 
 def load(name: str) -> dict[str, Any]:
@@ -29,7 +28,7 @@ def overhead() -> list[str]:
     """Return a row for each network around which the engine was measured."""
     return [
         f"| Engine, from JPEG slide to mask on disk, over the best that network, decoding and "
-        f"writing do alone ({each['width']}-channel U-Net, {LIBRARIES[each['backend']]} fp32, "
+        f"writing do alone ({each['width']}-channel U-Net, {NAMES[each['backend']]} fp32, "
         f"{each['image']['size_px'][0]} px) | {each['median_ratio']:.2f} times their time, "
         f"{each['median_ratio_of_blocks']:.2f} from the first block to the last (aim "
         f"{figures['aim']}) | `overhead.py` |"
@@ -55,7 +54,7 @@ def whole_pass() -> list[str]:
     return [
         f"| Engine over one pass over the whole image, {row['side_px']} x {row['side_px']} "
         f"px, both from JPEG to disk ({figures['width']}-channel U-Net, "
-        f"{LIBRARIES[figures['backend']]} {figures['precision']}) "
+        f"{NAMES[figures['backend']]} {figures['precision']}) "
         f"| {row['median_ratio']:.2f} times its time; {row['engine_peak_bytes'] / 1e6:.0f} MB "
         f"against {row['whole_peak_bytes'] / 1e6:.0f}; {row['labels_differing']} labels differ"
         f"{', in ties alone' if row['labels_differing'] and row['differ_only_in_ties'] else ''}"
