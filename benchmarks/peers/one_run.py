@@ -37,6 +37,8 @@ class Job:
     """Whether this package, too, takes tiles of that size; by itself it chooses one."""
     backend: Literal["onnx", "openvino"] | None
     """Who runs an ONNX file; ``None`` for what this package would choose."""
+    kept: bool
+    """Whether this package may use what it has measured of the network before."""
     gaps: bool
     """Whether one whole pass also writes how far the two best logits differ."""
 
@@ -82,6 +84,7 @@ def _job() -> Job:
     parser.add_argument("--mirrored", action="store_true")
     parser.add_argument("--fixed", action="store_true")
     parser.add_argument("--backend")
+    parser.add_argument("--kept", action="store_true")
     parser.add_argument("--gaps", action="store_true")
     options = parser.parse_args()
     options.core = options.core or options.tile

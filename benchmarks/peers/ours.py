@@ -1,5 +1,6 @@
 """This package, in one call; the network as TorchScript or ONNX."""
 
+import os
 import sys
 from importlib import import_module
 
@@ -10,6 +11,9 @@ from tile_infer import predict_large
 def segment(job: Job) -> Done:
     """Segment into an OME-Zarr."""
     out = job.out.with_suffix(".zarr")
+    # Else a run would profit from what the runs before it have measured.
+    cache = job.out.with_name("kept") if job.kept else job.out.with_suffix(".cache")
+    os.environ["TILE_INFER_CACHE"] = str(cache)
     tile = (job.tile, job.tile) if job.fixed else None
     prediction = predict_large(
         job.image, job.network, out, tile=tile, backend=job.backend, trust_model=True
