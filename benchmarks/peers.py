@@ -6,8 +6,8 @@ are compared with those of one pass over the whole mirrored image, which has to 
 
 Two tables. ``same_backend``: everybody runs the same TorchScript in fp32, one tile at a time, on as
 many threads. ``as_shipped``: each with its own defaults, this package with its fastest backend.
-Seconds go from the file to the labels, for this package with what it measures of the network, which
-a ``next image`` with the same network takes from the last one; the start of the interpreter with its
+Seconds go from the file to the labels, for this package with what it measures of the network (a
+``next image`` with the same network finds that measured); the start of the interpreter with its
 imports is stated apart.
 
 pip finds the CPU's Torch only where it is told of it; otherwise each environment is several GB.
@@ -194,9 +194,11 @@ def main() -> None:
     write_slide(image, (options.side, options.side), SLIDE_SEED)
     write_networks(folder, options.width)
 
-    def once(arm: Arm, python: Path, out: str) -> dict[str, Any]:
+    def once(arm: Arm, python: Path, out: str = "labels") -> dict[str, Any]:
         network = folder / f"{arm.padding}.{arm.ending}"
         sizes = (*SIZES[arm.padding], *arm.options)
+        for written in folder.glob("labels*"):
+            shutil.rmtree(written) if written.is_dir() else written.unlink()
         return run_script(python, arm.script, image, network, folder / out, options.threads, *sizes)
 
     plain = python_of("plain")
@@ -218,7 +220,7 @@ def main() -> None:
     ]
     for _, arm in arms:
         if "--kept" in arm.options:  # what its last image left
-            once(arm, python_of(arm.environment), "labels")
+            once(arm, python_of(arm.environment))
     runs: dict[tuple[str, Arm], list[dict[str, Any]]] = {key: [] for key in arms}
     for turn in range(options.rounds):
         start = turn % len(arms)
@@ -230,13 +232,11 @@ def main() -> None:
             try:
                 if isinstance(python, str):
                     raise NotRunError(python)
-                found = once(arm, python, "labels")
+                found = once(arm, python)
                 wrong = labels_of(found) != whole[arm.padding]
                 found["labels_differing"] = float(np.mean(wrong))
             except NotRunError as error:
                 found = {"not_run": str(error)}
-            for written in folder.glob("labels*"):
-                shutil.rmtree(written) if written.is_dir() else written.unlink()
             runs[key].append(found)
             shown = ("not_run", "seconds", "peak_bytes", "labels_differing")
             print(
