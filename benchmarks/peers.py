@@ -96,22 +96,27 @@ def tables(fastest: str) -> dict[str, list[Arm]]:
             Arm("TIAToolbox", "tiatoolbox", "tia", "valid", options=one),
         ],
         "as_shipped": [
-            Arm("tile-infer", OURS, "ours", ending=fastest),
-            Arm("tile-infer, next image", OURS, "ours", options=("--kept",), ending=fastest),
+            *_ours_as_shipped("same", fastest),
             Arm("loop of 512", "plain", "loop"),
             Arm("MONAI", "monai", "monai_sliding"),
             Arm("MONAI, patches in Zarr", "monai", "monai_patches"),
             Arm("TIAToolbox", "tiatoolbox", "tia"),
             Arm("nnU-Net", "nnunet", "nnunet", options=("--mirrored",)),
             Arm("TorchIO", "torchio", "torchio_grid"),
-            Arm("tile-infer", OURS, "ours", "valid", ending=fastest),
-            Arm(
-                "tile-infer, next image", OURS, "ours", "valid", options=("--kept",), ending=fastest
-            ),
+            *_ours_as_shipped("valid", fastest),
             Arm("loop of 388", "plain", "loop", "valid"),
             Arm("TIAToolbox", "tiatoolbox", "tia", "valid"),
         ],
     }
+
+
+def _ours_as_shipped(padding: Padding, fastest: str) -> list[Arm]:
+    named: dict[str, tuple[str, ...]] = {
+        "tile-infer": (),
+        "tile-infer, next image": ("--kept",),
+        "tile-infer, precision fast": ("--precision=fast",),
+    }
+    return [Arm(name, OURS, "ours", padding, options, fastest) for name, options in named.items()]
 
 
 def python_of(environment: str) -> Path:

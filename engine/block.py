@@ -196,7 +196,24 @@ def _run_batch(
     stopwatch.lap("assembling")
     output = worker.run(stacked)
     stopwatch.lap("network")
+    check_window(output, worker.plan)
     return output
+
+
+def check_window(output: Output, plan: Plan) -> None:
+    """Refuse what is not of the size that is kept of a tile.
+
+    Raises:
+        ModelError: The network gave a map of another size.
+    """
+    found = output.scores if output.labels is None else output.labels
+    grid = plan.grid
+    if found is not None and found.shape[-2:] != grid.window:
+        raise ModelError(
+            f"{plan.network.name} does not take tiles of {grid.tile[0]} x {grid.tile[1]} px: "
+            f"{grid.window[0]} x {grid.window[1]} px are to be kept of each, and it gave "
+            f"{found.shape[-2]} x {found.shape[-1]}; use another tile"
+        )
 
 
 def _overlap(window: Box, box: Box) -> tuple[Box, Box]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .backends.base import Backend, Execution, Recipe, Runner
 from .layout import COST_OF_SIDE, Layout
 
-WORTH_TILES = 80
+WORTH_TILES = 50
 """For each that runs at the same time: of less work than so many of the smallest tiles, nothing is
 spent on measuring."""
 
@@ -89,7 +89,7 @@ def calibrate(
     measured = [best]
 
     def seconds(layout: Layout) -> float:
-        tiles = layout.runs + layout.at_once  # the first ones touch new memory
+        tiles = (layout.rounds + 1) * layout.at_once  # the first ones touch new memory
         return tiles * layout.tile_work * meter.pace_of(layout, measured)
 
     def whole(rung: Layout) -> float:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from math import prod
+from math import ceil, prod
 
 from ..tiler.errors import SettingError
 from ..tiler.geometry import Geometry
@@ -18,6 +18,10 @@ USUAL_CORE_PX = 512
 COST_OF_SIDE = 1 / 6
 """Power of a tile's side by which it is held to be slower on a CPU: one of twice the side has to
 save a ninth of the work, for it needs memory, and leaves the cache if the network is narrow."""
+
+COST_OF_BYTE = 30
+"""Multiply-adds in whose time a CPU gets a new byte of memory: each worker's first tile touches as
+many as the layers' results take. Half a second for a GB, where a core does 60 billion a second."""
 
 _AS_LITTLE = 1.002
 """On a GPU no larger core is taken where it does not save as much: memory and blocks grow."""
@@ -39,6 +43,8 @@ class Layout:
     """Tiles that are run, each turn of one counted."""
     tile_work: float
     """Multiply-adds of one run of a tile."""
+    tile_bytes: int
+    """Size of all layers' results for one tile."""
     redundancy: float
     """Work of all of them over that of one whole pass."""
     memory_bytes: int
@@ -48,6 +54,11 @@ class Layout:
     def at_once(self) -> int:
         """Tiles that are run at the same time."""
         return self.execution.workers * self.batch
+
+    @property
+    def rounds(self) -> int:
+        """How often so many are run: the last time, some of those who run them have nothing."""
+        return ceil(self.runs / self.at_once)
 
     def by(self, backend: Backend) -> "Layout":
         """Return the layout run by another library."""
@@ -103,6 +114,7 @@ def plan_layouts(
             batch,
             turns * grid.tiles,
             work.of_tile(grid),
+            tile_bytes,
             turns * work.redundancy(grid, lost_px(tiling.geometry)),
             memory_bytes,
         )
@@ -129,8 +141,14 @@ def usual_layout(layouts: Sequence[Layout]) -> Layout:
     small = sum(_core_px(layout) <= USUAL_CORE_PX for layout in layouts)
     larger = layouts[max(0, small - 1) :]
     busy = [each for each in larger if each.execution.workers >= larger[0].execution.workers]
-    power = COST_OF_SIDE / 2
-    return min(busy, key=lambda each: each.redundancy * prod(each.recipe.tile) ** power)
+
+    def cost(layout: Layout) -> float:
+        idle = layout.rounds * layout.at_once / layout.runs
+        first = COST_OF_BYTE * layout.tile_bytes / (layout.rounds * layout.tile_work)
+        side = float(prod(layout.recipe.tile) ** (COST_OF_SIDE / 2))
+        return layout.redundancy * idle * (1 + first) * side
+
+    return min(busy, key=cost)
 
 
 def _core_px(layout: Layout) -> int:

@@ -5,7 +5,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -28,7 +28,7 @@ from .augmentation import prepare
 from .backends import Network, open_network
 from .backends.base import Runner
 from .backends.metadata import differing
-from .block import Worker
+from .block import Worker, check_window
 from .channels import choose_channels
 from .constant_tiles import RememberingRunner
 from .levels import choose_level
@@ -38,6 +38,7 @@ from .pipeline import Clock, Progress, run_blocks
 from .plan import Plan
 from .planning import make_plan
 from .prediction import Prediction, build_report
+from .runtime import attempts
 from .settings import Settings, typed
 from .sources import SegmentedSource, Source, open_source
 from .stages import Stopwatch
@@ -66,7 +67,10 @@ def predict(
         default = _default_out(image, settings.mask_of(network.facts.name))
         store = open_store(default if out is None else out)
         _keep_apart(image, store)
+        fresh = stored_plan(store, damaged_ok=True) is None
         plan, run = _settle(store, source, network, settings, overwrite)
+        if fresh:
+            opened.enter_context(_given_up_if_empty(store, plan))
         for note in plan.notes:
             log.info("%s", note)
         for warning in plan.warnings:
@@ -163,6 +167,18 @@ def _opened(store: Store, plan: Plan) -> tuple[Mask, dict[int, Record]]:
 
 
 @contextmanager
+def _given_up_if_empty(store: Store, plan: Plan) -> Iterator[None]:
+    """Delete a new output that failed before a block was done: other settings may do."""
+    try:
+        yield
+    except Exception:
+        with suppress(Exception):  # what went wrong first is told
+            if not Mask(store, plan).done():
+                clear(store)
+        raise
+
+
+@contextmanager
 def _writing(store: Store) -> Iterator[None]:
     """Tell in one line that the mask cannot be written."""
     try:
@@ -180,12 +196,12 @@ def _settle(
     """Return the plan that the output is made by, and the network if it was prepared for that.
 
     A new plan claims the output only when the network is ready to run it, and an old mask is
-    deleted only then: what cannot run changes nothing.
+    deleted only when it has run a tile: what cannot run changes nothing.
     """
     stored = stored_plan(store, damaged_ok=overwrite)
     run = None
     if stored is None or overwrite:
-        plan, run = _prepared(source, network, settings)
+        plan, run = _prepared(source, network, settings, tried=stored is not None)
         if isinstance(store, MemoryStore):
             _check_memory(plan, settings)
         if stored is not None:
@@ -207,17 +223,25 @@ def _settle(
     return plan, run
 
 
-def _prepared(source: Source, network: Network, settings: Settings) -> tuple[Plan, Runner]:
-    """Return a new plan and the network ready for it, tried on a tile."""
-    plan = make_plan(source, network, settings)
-    try:
-        return plan, _tried(network, plan)
-    except DeviceError as error:
-        if plan.execution.device == "cpu" or settings.device not in (None, "auto"):
-            raise
-        plan = make_plan(source, network, replace(settings, device="cpu"))
-        plan = replace(plan, warnings=(*plan.warnings, f"running on the CPU: {error}"))
-        return plan, _tried(network, plan)
+def _prepared(
+    source: Source, network: Network, settings: Settings, tried: bool
+) -> tuple[Plan, Runner]:
+    """Return a new plan and the network ready for it; on a GPU, or where asked for, tried."""
+    refused: list[DeviceError] = []
+    for attempt in attempts(settings):
+        try:
+            plan = make_plan(source, network, attempt)
+            # On a CPU a tile takes its time, and the mask's own first one will do as well.
+            on_cpu = plan.execution.device == "cpu"
+            run = prepare(network, plan) if on_cpu and not tried else _tried(network, plan)
+        except DeviceError as error:
+            refused.append(error)
+            continue
+        if refused:
+            warning = f"running on the CPU: {refused[-1]}"
+            plan = replace(plan, warnings=(*plan.warnings, warning))
+        return plan, run
+    raise refused[0]
 
 
 def _tried(network: Network, plan: Plan) -> Runner:
@@ -225,7 +249,7 @@ def _tried(network: Network, plan: Plan) -> Runner:
     run = prepare(network, plan)
     shape = (plan.batch, *plan.grid.tile, plan.recipe.channels)
     try:
-        output = run(np.zeros(shape, plan.recipe.dtype))
+        check_window(run(np.zeros(shape, plan.recipe.dtype)), plan)
     except TileInferError:
         raise
     except Exception as error:
@@ -233,13 +257,6 @@ def _tried(network: Network, plan: Plan) -> Runner:
             f"{plan.network.name} cannot run {plan.batch} tiles of {plan.grid.tile[0]} x "
             f"{plan.grid.tile[1]} px at once on {plan.execution.device}: {first_line(error)}"
         ) from error
-    found = output.scores if output.labels is None else output.labels
-    if found is not None and found.shape[-2:] != plan.grid.window:
-        raise ModelError(
-            f"{plan.network.name} does not take tiles of {plan.grid.tile[0]} x {plan.grid.tile[1]} "
-            f"px: {plan.grid.window[0]} x {plan.grid.window[1]} px are to be kept of each, and it "
-            f"gave {found.shape[-2]} x {found.shape[-1]}; use another tile"
-        )
     return run
 
 

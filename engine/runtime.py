@@ -1,5 +1,6 @@
 """Choose which library runs a network, and on which device."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -8,7 +9,10 @@ from .backends.base import Backend, Execution, Network, NetworkFacts, Recipe
 from .backends.device import resolve_device
 from .settings import Settings
 
-BACKENDS: dict[str, tuple[Backend, ...]] = {"onnx": ("onnx", "openvino"), "torch": ("torch",)}
+BACKENDS: dict[str, tuple[Backend, ...]] = {
+    "onnx": ("onnx", "openvino"),
+    "torch": ("torch",),
+}
 """What runs an ONNX file, and what a Torch module; the first where nothing else is asked for."""
 
 
@@ -51,11 +55,11 @@ def choose_form(
     Raises:
         SettingError: Something is to be compiled that Torch does not run.
     """
-    if network.facts.backend != "torch":
+    if execution.backend != "torch":
         if settings.compile:
             raise SettingError(
-                f"compile=True is for Torch networks; {network.facts.name} is {execution.backend}'s"
-                ": leave compile out"
+                f"compile=True is for what Torch runs; {network.facts.name} is run by "
+                f"{execution.backend}: leave compile out, or use backend=torch"
             )
         return execution, ""
     wanted = replace(execution, form="compiled" if settings.compile else "graph")
@@ -69,4 +73,16 @@ def other_runtimes(
     """Return what else could run a network on a CPU, where the user leaves the choice to us."""
     if settings.backend not in (None, "auto") or usual.device != "cpu":
         return ()
-    return tuple(each for each in BACKENDS[network.backend] if each != usual.backend)
+    return tuple(each for each in BACKENDS[network.backend] if each not in (usual.backend, "torch"))
+
+
+def attempts(settings: Settings) -> Iterator[Settings]:
+    """Yield the settings to try one after the other, while the device cannot be had.
+
+    A GPU that nobody asked for is given up in the end.
+    """
+    yield settings
+    if resolve_device(settings.device or "auto") == "cpu":
+        return
+    if settings.device in (None, "auto"):
+        yield replace(settings, device="cpu")

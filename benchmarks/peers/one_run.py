@@ -37,6 +37,8 @@ class Job:
     """Whether this package, too, takes tiles of that size; by itself it chooses one."""
     backend: Literal["onnx", "openvino"] | None
     """Who runs an ONNX file; ``None`` for what this package would choose."""
+    precision: str | None
+    """That of this package, ``None`` for its default; everybody else computes in fp32."""
     kept: bool
     """Whether this package may use what it has measured of the network before."""
     gaps: bool
@@ -84,6 +86,7 @@ def _job() -> Job:
     parser.add_argument("--mirrored", action="store_true")
     parser.add_argument("--fixed", action="store_true")
     parser.add_argument("--backend")
+    parser.add_argument("--precision")
     parser.add_argument("--kept", action="store_true")
     parser.add_argument("--gaps", action="store_true")
     options = parser.parse_args()

@@ -16,7 +16,13 @@ def segment(job: Job) -> Done:
     os.environ["TILE_INFER_CACHE"] = str(cache)
     tile = (job.tile, job.tile) if job.fixed else None
     prediction = predict_large(
-        job.image, job.network, out, tile=tile, backend=job.backend, trust_model=True
+        job.image,
+        job.network,
+        out,
+        tile=tile,
+        backend=job.backend,
+        precision=job.precision,
+        trust_model=True,
     )
     grid = prediction.plan.grid
     return Done(out, grid.tiles * grid.tile[0] * grid.tile[1], "0")

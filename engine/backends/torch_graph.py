@@ -23,8 +23,8 @@ class NoGraphError(Exception):
     """A module does more than a graph of its operators can tell; the text says what."""
 
 
-def trace(module: nn.Module, call: Call, images: torch.Tensor) -> GraphModule:
-    """Run a module and return the operators that it ran, with its own weights.
+def trace(module: nn.Module, call: Call, images: torch.Tensor) -> tuple[GraphModule, torch.Tensor]:
+    """Run a module; return the operators that it ran, with its own weights, and what it gave.
 
     What the module decides in Python is decided for good, as for these images: the caller has to
     compare the graph with the module on others.
@@ -40,10 +40,12 @@ def trace(module: nn.Module, call: Call, images: torch.Tensor) -> GraphModule:
     """
     _check_parts(module)
     before = module_hash(module)
+    given: list[torch.Tensor] = []
 
     def with_known_sizes(images: torch.Tensor) -> torch.Tensor:
         with KnownSizes():
-            return call(images)
+            given.append(call(images))
+        return given[0]
 
     graph = make_fx(with_known_sizes)(images)
     if module_hash(module) != before:
@@ -55,7 +57,7 @@ def trace(module: nn.Module, call: Call, images: torch.Tensor) -> GraphModule:
     _evaluate_constants(graph)
     _check_pure(graph)
     graph.recompile()
-    return graph
+    return graph, given[0].detach()
 
 
 def weight_of(graph: GraphModule, node: Any) -> torch.Tensor | None:

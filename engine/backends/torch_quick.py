@@ -26,7 +26,8 @@ def quicken(
     module: nn.Module,
     call: Call,
     exactly: Call,
-    noise: tuple[torch.Tensor, torch.Tensor],
+    noise: torch.Tensor,
+    others: torch.Tensor | None,
     *,
     last: bool,
     compiled: bool,
@@ -40,47 +41,46 @@ def quicken(
         module: What is run.
         call: Runs it, up to the logits.
         exactly: Runs it in single precision.
-        noise: Two batches of tiles ``(batch, channel, y, x)``, of the only size that it is for.
+        noise: A batch of tiles ``(batch, channel, y, x)``, of the only size that it is for.
+        others: Another one to compare the two on; ``None`` where that was done at another size.
         last: Whether channels come last in memory, if that passes the check.
         compiled: Whether to compile it.
 
     Raises:
         NoGraphError: It has no graph, or none that gives the same logits; the text says why.
     """
-    try:
+    graph, wanted = _graph(module, call, noise)
+    allowed = LIMIT * float(wanted.abs().max())
+    if call is not exactly:
         with torch.no_grad():
-            wanted = call(noise[1])
-            allowed = LIMIT * float(wanted.abs().max())
-            if call is not exactly:
-                allowed += _AS_GOOD * _difference(wanted, exactly(noise[1]))
-    except Exception as error:
-        raise NoGraphError(f"it fails on noise ({first_line(error)})") from error
+            allowed += _AS_GOOD * _difference(wanted, exactly(noise))
 
     def build(graph: GraphModule, last: bool) -> Call:
         fold_batch_norms(graph)
         if last:
             put_channels_last(graph)
-        run = _compile(graph, _laid_out(noise[0], last)) if compiled else graph
-        alone = _check(_split(run, len(noise[0]), last), noise[1], wanted, allowed)
-        if noise[0].device.type == "cpu":  # there, one tile at a time is the fastest
-            return alone
-        try:  # the graph may hold the number of tiles that it was made of
-            with torch.no_grad():
-                both = torch.cat(noise[::-1])
+        run = _compile(graph, _laid_out(noise, last)) if compiled else graph
+        alone = _check(_split(run, len(noise), last), noise, wanted, allowed)
+        with torch.no_grad():
+            if others is not None:
+                _check(alone, others, call(others), allowed)
+            if noise.device.type == "cpu":  # there, one tile at a time is the fastest
+                return alone
+            try:  # the graph may hold the number of tiles that it was made of
+                both = torch.cat([noise, noise.flip(-1)])
                 return _check(_split(run, None, last), both, call(both), allowed)
-        except NoGraphError:
-            return alone
+            except NoGraphError:
+                return alone
 
-    graph = _graph(module, call, noise[0])
     try:
         return build(graph, last)
     except NoGraphError:
         if not last:
             raise
-    return build(_graph(module, call, noise[0]), last=False)
+    return build(_graph(module, call, noise)[0], last=False)
 
 
-def _graph(module: nn.Module, call: Call, images: torch.Tensor) -> GraphModule:
+def _graph(module: nn.Module, call: Call, images: torch.Tensor) -> tuple[GraphModule, torch.Tensor]:
     try:
         with torch.no_grad():
             return trace(module, call, images)

@@ -347,7 +347,40 @@ def test_the_store_of_an_image_given_as_an_object_is_not_its_output(tmp_path: Pa
     np.testing.assert_array_equal(np.asarray(first), before)
 
 
-def test_a_tile_that_a_network_shortens_is_refused_before_the_output_is_touched(
+def test_a_run_that_fails_at_once_leaves_no_output(tmp_path: Path) -> None:
+    class Broken(Threshold):
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            if pixels.shape[-1] == 320 and pixels.max() > 0.5:
+                raise RuntimeError("not today")
+            return super().forward(pixels)
+
+    out = tmp_path / "mask.zarr"
+    with pytest.raises(ModelError, match="not today"):
+        predict_large(image(), Broken(), out, tile=(320, 320))
+    assert not out.exists()
+    predict_large(image(), Threshold(), out)  # other settings are no contradiction
+
+
+def test_a_run_that_fails_later_keeps_what_is_done(tmp_path: Path) -> None:
+    class Tires(Threshold):
+        runs = 0
+
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            self.runs += pixels.shape[-1] == 256
+            if self.runs > 40:
+                raise RuntimeError("tired")
+            return super().forward(pixels)
+
+    out, network, pixels = tmp_path / "mask.zarr", Tires(), image(2500, 2100)
+    with pytest.raises(ModelError, match="tired"):
+        predict_large(pixels, network, out, tile=(256, 256))
+    network.runs = -1000
+    again = predict_large(pixels, network, out)
+    assert 0 < again.report["blocks_run"] < again.plan.grid.blocks
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot be tiled exactly")
+def test_a_tile_that_a_network_shortens_is_refused_and_leaves_no_output(
     tmp_path: Path,
 ) -> None:
     class Pools(nn.Module):
