@@ -37,7 +37,7 @@ class Job:
     """Whether this package, too, takes tiles of that size; by itself it chooses one."""
     backend: Literal["onnx", "openvino"] | None
     """Who runs an ONNX file; ``None`` for what this package would choose."""
-    precision: str | None
+    precision: Literal["fp32", "tf32", "bf16", "fp16", "fast"] | None
     """That of this package, ``None`` for its default; everybody else computes in fp32."""
     kept: bool
     """Whether this package may use what it has measured of the network before."""
