@@ -362,20 +362,21 @@ def test_a_run_that_fails_at_once_leaves_no_output(tmp_path: Path) -> None:
 
 
 def test_a_run_that_fails_later_keeps_what_is_done(tmp_path: Path) -> None:
-    left = [75]  # not on the module, which it would make another one
+    left = [1000]  # not on the module, which it would make another one
 
     class Tires(Threshold):
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-            left[0] -= pixels.shape[-1] == 256
-            if left[0] < 0:
+            left[-1] -= 1
+            if left[-1] < 0:
                 raise RuntimeError("tired")
             return super().forward(pixels)
 
     out, network, pixels = tmp_path / "mask.zarr", Tires(), image(2500, 2100)
     network.register_forward_hook(lambda *_: None)  # so that it is run as it is
     with pytest.raises(ModelError, match="tired"):
-        predict_large(pixels, network, out, tile=(256, 256))
-    left[0] = 1000
+        # From the first block on: the first two are of 72 tiles together.
+        predict_large(pixels, network, out, tile=(256, 256), on_plan=lambda _: left.append(75))
+    left.append(1000)
     again = predict_large(pixels, network, out)
     assert 0 < again.report["blocks_run"] < again.plan.grid.blocks
 
