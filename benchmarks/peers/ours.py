@@ -30,5 +30,8 @@ def segment(job: Job) -> Done:
 
 if __name__ == "__main__":
     # As everybody's libraries, what runs the network is imported before the clock starts.
-    import_module("onnxruntime" if any(each.endswith(".onnx") for each in sys.argv) else "torch")
+    by_torch = not any(each.endswith(".onnx") for each in sys.argv)
+    import_module("torch.fx.experimental.proxy_tensor" if by_torch else "onnxruntime")
+    if by_torch:
+        import_module("torch._dynamo")  # what Torch's tracer imports when it is first used
     run(segment, "tile-infer", "onnxruntime-gpu", "zarr", "tifffile")

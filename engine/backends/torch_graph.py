@@ -2,14 +2,14 @@
 
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 from torch._ops import OpOverload
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.fx.node import map_arg
+from torch.fx.node import map_aggregate, map_arg
 
 from .torch_hash import module_hash
 from .torch_sizes import KnownSizes
@@ -23,7 +23,9 @@ class NoGraphError(Exception):
     """A module does more than a graph of its operators can tell; the text says what."""
 
 
-def trace(module: nn.Module, call: Call, images: torch.Tensor) -> tuple[GraphModule, torch.Tensor]:
+def trace(
+    module: nn.Module, call: Call, images: torch.Tensor, *, only_sizes: bool = False
+) -> tuple[GraphModule, torch.Tensor]:
     """Run a module; return the operators that it ran, with its own weights, and what it gave.
 
     What the module decides in Python is decided for good, as for these images: the caller has to
@@ -33,6 +35,7 @@ def trace(module: nn.Module, call: Call, images: torch.Tensor) -> tuple[GraphMod
         module: What is run.
         call: Runs it.
         images: As it will be given, ``(batch, channel, y, x)``.
+        only_sizes: Compute no numbers, in next to no time; what it gave is of no use then.
 
     Raises:
         NoGraphError: It keeps something from run to run, draws random numbers, decides by what it
@@ -47,7 +50,8 @@ def trace(module: nn.Module, call: Call, images: torch.Tensor) -> tuple[GraphMod
             given.append(call(images))
         return given[0]
 
-    graph = make_fx(with_known_sizes)(images)
+    mode: Literal["fake", "real"] = "fake" if only_sizes else "real"
+    graph = make_fx(with_known_sizes, tracing_mode=mode, _allow_non_fake_inputs=True)(images)
     if module_hash(module) != before:
         raise NoGraphError("it keeps something on itself while it runs")
     graph.graph.eliminate_dead_code()
@@ -58,6 +62,24 @@ def trace(module: nn.Module, call: Call, images: torch.Tensor) -> tuple[GraphMod
     _check_pure(graph)
     graph.recompile()
     return graph, given[0].detach()
+
+
+def signature(graph: GraphModule) -> list[str]:
+    """Return the operators of a graph in their order, alike for all sizes of the images.
+
+    Whole numbers are left out, and weights are told by name, type and shape.
+    """
+
+    def erased(value: Any) -> Any:
+        return "n" if isinstance(value, int) and not isinstance(value, bool) else repr(value)
+
+    found = []
+    for node in graph.graph.nodes:
+        given = map_aggregate((node.args, node.kwargs), erased)
+        weight = getattr(graph, str(node.target)) if node.op == "get_attr" else None
+        kind = "" if weight is None else f"{type(weight).__name__} {tuple(weight.shape)}"
+        found.append(f"{node.op} {node.target} {given} {kind}")
+    return found
 
 
 def weight_of(graph: GraphModule, node: Any) -> torch.Tensor | None:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch.fx import GraphModule
 
 from ...tiler.errors import first_line
 from .torch_folding import fold_batch_norms
-from .torch_graph import Call, NoGraphError, trace
+from .torch_graph import Call, NoGraphError, signature, trace
 from .torch_layout import put_channels_last
 
 LIMIT = 5e-6
@@ -22,16 +23,28 @@ _AS_GOOD = 1.5
 """In half precision: how much further from single precision than the module in half precision."""
 
 
+@dataclass(frozen=True)
+class Quick:
+    """A quick form of a module that was compared with it."""
+
+    run: Call
+    """From tiles of one size to logits."""
+    operators: list[str]
+    """What it was made of."""
+    last: bool
+    """Whether its channels come last."""
+
+
 def quicken(
     module: nn.Module,
     call: Call,
     exactly: Call,
     noise: torch.Tensor,
-    others: torch.Tensor | None,
+    others: torch.Tensor,
     *,
     last: bool,
     compiled: bool,
-) -> Call:
+) -> Quick:
     """Return what gives the logits that a module gives, from several threads at once.
 
     The module is left as it is; its weights are shared but for those that are folded or laid out
@@ -42,7 +55,7 @@ def quicken(
         call: Runs it, up to the logits.
         exactly: Runs it in single precision.
         noise: A batch of tiles ``(batch, channel, y, x)``, of the only size that it is for.
-        others: Another one to compare the two on; ``None`` where that was done at another size.
+        others: Another one to compare the two on.
         last: Whether channels come last in memory, if that passes the check.
         compiled: Whether to compile it.
 
@@ -50,6 +63,7 @@ def quicken(
         NoGraphError: It has no graph, or none that gives the same logits; the text says why.
     """
     graph, wanted = _graph(module, call, noise)
+    operators = signature(graph)
     allowed = LIMIT * float(wanted.abs().max())
     if call is not exactly:
         with torch.no_grad():
@@ -62,8 +76,7 @@ def quicken(
         run = _compile(graph, _laid_out(noise, last)) if compiled else graph
         alone = _check(_split(run, len(noise), last), noise, wanted, allowed)
         with torch.no_grad():
-            if others is not None:
-                _check(alone, others, call(others), allowed)
+            _check(alone, others, call(others), allowed)
             if noise.device.type == "cpu":  # there, one tile at a time is the fastest
                 return alone
             try:  # the graph may hold the number of tiles that it was made of
@@ -73,17 +86,38 @@ def quicken(
                 return alone
 
     try:
-        return build(graph, last)
+        return Quick(build(graph, last), operators, last)
     except NoGraphError:
         if not last:
             raise
-    return build(_graph(module, call, noise)[0], last=False)
+    return Quick(build(_graph(module, call, noise)[0], last=False), operators, last=False)
 
 
-def _graph(module: nn.Module, call: Call, images: torch.Tensor) -> tuple[GraphModule, torch.Tensor]:
+def quicken_as_before(
+    module: nn.Module, call: Call, images: torch.Tensor, before: Quick
+) -> Quick | None:
+    """Return the same for another size of tile on a CPU, without running it.
+
+    ``None`` where the module is another graph at this size, of which nothing is shown yet.
+    """
+    try:
+        graph, _ = _graph(module, call, images, only_sizes=True)
+    except NoGraphError:
+        return None
+    if signature(graph) != before.operators:
+        return None
+    fold_batch_norms(graph)
+    if before.last:
+        put_channels_last(graph)
+    return replace(before, run=_split(graph, len(images), before.last))
+
+
+def _graph(
+    module: nn.Module, call: Call, images: torch.Tensor, *, only_sizes: bool = False
+) -> tuple[GraphModule, torch.Tensor]:
     try:
         with torch.no_grad():
-            return trace(module, call, images)
+            return trace(module, call, images, only_sizes=only_sizes)
     except NoGraphError:
         raise
     except Exception as error:  # the tracer raises what it meets

@@ -36,6 +36,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         # By where they lie: what a module is given on the way is another object each time.
         self._weights = {weight.data_ptr() for weight in weights}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else each operator takes a detour around a compiler that is not there
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:

@@ -18,6 +18,10 @@ class KnownSizes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         # Kept, so that their ids stay their own.
         self._results: dict[int, torch.Tensor] = {}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else each operator takes a detour around a compiler that is not there
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:

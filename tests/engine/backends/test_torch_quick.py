@@ -5,8 +5,10 @@ import shutil
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -402,3 +404,34 @@ def test_the_work_of_a_script_is_that_of_its_module() -> None:
         script = torch.jit.trace(unet(), torch.zeros(1, 2, *TILE))  # type: ignore[no-untyped-call]
     layers = open_network(script).layers(2, TILE)
     assert layers == open_network(unet()).layers(2, TILE) != ()
+
+
+LARGER = replace(RECIPE, tile=(64, 80), window=(64, 80))
+
+
+class BySize(nn.Module):
+    """Does something else with large tiles than with small ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Conv2d(2, 3, 3, padding=1)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        found: Tensor = self.inner(pixels)
+        return found.relu() if pixels.shape[-1] > TILE[1] else found
+
+
+@pytest.mark.parametrize(("make", "compared"), [(unet, 1), (BySize, 2)])
+def test_what_was_compared_at_one_size_is_only_traced_at_another(
+    make: Callable[[], nn.Module], compared: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = Mock(wraps=torch_quick.quicken)
+    monkeypatch.setattr("tile_infer.engine.backends.torch.quicken", counted)
+    module = make().eval()
+    tiles = np.random.default_rng(0).integers(0, 255, (1, *LARGER.tile, 2), dtype=np.uint8)
+    with closing(open_network(module)) as network:
+        assert network.form(RECIPE, GRAPH) == network.form(LARGER, GRAPH) == ("graph", "")
+        found = network.prepare(LARGER, GRAPH)(tiles).scores
+        wanted = network.prepare(LARGER, CPU)(tiles).scores
+    assert counted.call_count == compared
+    assert 0 < largest_difference([found], [wanted]) <= LIMIT
