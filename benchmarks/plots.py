@@ -200,7 +200,7 @@ def peers(table: str, title: str) -> Figure:
             axes.barh(place, times, 0.68, color=BLUE if mine else ORANGE if differ else GREY)
             axes.annotate(
                 f"{times:.2f}x   {share(differ)}",
-                (times, place),
+                (max(times, 1.0), place),  # beside the line of 1
                 xytext=(5, 0),
                 textcoords="offset points",
                 va="center",
@@ -213,7 +213,7 @@ def peers(table: str, title: str) -> Figure:
         axes.axvline(1, color=INK, linewidth=0.8)
         longest = max(row["median_seconds"] for row in chosen) / ours
         axes.set_xlim(0, max(axes.get_xlim()[1], 1.5 * longest))
-    panels[-1, 0].set_xlabel("time, as a multiple of tile-infer's")
+    panels[-1, 0].set_xlabel("time, as a multiple of tile-infer's; orange: labels differ")
     headline(figure, title)
     return figure
 

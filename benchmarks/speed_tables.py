@@ -78,6 +78,83 @@ def generated() -> list[str]:
     ]
 
 
+def peers(table: str) -> str:
+    """Return a table of what others take for the same slide and network."""
+    figures = load("peers")
+    rows = [
+        "| what | U-Net | time | over ours | its work over ours | peak memory | labels differ |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    ours = {
+        row["padding"]: row["median_seconds"]
+        for row in reversed(figures[table])
+        if row["name"] == "tile-infer"
+    }
+    for row in figures[table]:
+        start = f"| {row['name']} | {PADDINGS[row['padding']]} |"
+        if "not_run" in row:
+            rows.append(f"{start} not run: {row['not_run']} | | | | |")
+            continue
+        faster = row["median_seconds"] / ours[row["padding"]]
+        differing = row["labels_differing"]
+        rows.append(
+            f"{start} {row['median_seconds']:.1f} s "
+            f"| {'' if row['name'] == 'tile-infer' else f'{faster:.2f} times'} "
+            f"| {row['input_px_over_ours']:.2f} | {row['largest_peak_bytes'] / 1e9:.2f} GB "
+            f"| {f'{100 * differing:.2g} %' if differing else 'none'} |"
+        )
+    image = figures["image"]
+    versions: dict[str, str] = {}
+    for row in figures[table]:
+        versions |= row.get("versions", {})
+    named = ("torch", "monai", "tiatoolbox", "nnunetv2", "torchio")
+    height, width = image["size_px"]
+    return "\n".join(
+        [
+            *rows,
+            "",
+            f"A slide of {height} x {width} px, JPEG tiles, {image['bits_per_px']:g} bits a pixel; "
+            f"medians of {figures['rounds']} runs in rotating order, {machine(figures)}; "
+            + ", ".join(f"{name} {versions[name]}" for name in named if name in versions)
+            + ". Labels are compared with one pass of Torch over the whole mirrored image; "
+            "`benchmarks/peers.py`.",
+        ]
+    )
+
+
+PADDINGS = {"same": "zero-padded", "valid": "the paper's"}
+
+
+def gpu() -> str:
+    """Return the table of one GPU, or what there is to be measured."""
+    names = {"threshold": "threshold", 16: "U-Net of 16 channels", 64: "U-Net of the paper"}
+    rows = [
+        "| network | precision | MPix/s | over the network alone | of the bf16 matrix rate "
+        "| labels that differ from fp32 | peak memory of the GPU |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    found = there("gpu")
+    if not found:
+        cells = " | ".join(["not measured"] * 6)
+        return "\n".join([*rows, *[f"| {name} | {cells} |" for name in names.values()]])
+    for network in found[0]["networks"]:
+        for row in network["engine"]:
+            start = f"| {names[network['width']]} | {row['precision']} |"
+            if "failed" in row:
+                rows.append(f"{start} failed: {row['failed']} | | | | |")
+                continue
+            shares = [
+                f"{row[key]:.2f}" if key in row else ""
+                for key in ("over_network_alone", "of_bf16_matrix_rate")
+            ]
+            rows.append(
+                f"{start} {row['blocks_mpx_per_second']:.0f} | {' | '.join(shares)} "
+                f"| {100 * row['labels_differing_from_fp32']:.2g} % "
+                f"| {(row['peak_device_bytes'] or 0) / 1e9:.1f} GB |"
+            )
+    return "\n".join([*rows, "", f"{found[0]['name']}; `benchmarks/gpu.py`."])
+
+
 def codecs() -> str:
     """Return the table of codecs."""
     figures = load("mask_codecs")

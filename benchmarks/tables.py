@@ -1,10 +1,22 @@
 """Put the figures of ``results/`` into the README and `docs/`, between their markers."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from speed_tables import codecs, floor, generated, load, machine, overhead, speed, whole_pass
+from speed_tables import (
+    codecs,
+    floor,
+    generated,
+    gpu,
+    load,
+    machine,
+    overhead,
+    peers,
+    speed,
+    whole_pass,
+)
 
 ROOT = Path(__file__).parent.parent
 PAGES = (
@@ -277,6 +289,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "exports": exports,
     "speed": speed,
     "codecs": codecs,
+    "peers": partial(peers, "same_backend"),
+    "peers_as_shipped": partial(peers, "as_shipped"),
+    "gpu": gpu,
     "training_demo": training_demo,
     "training_ablation": training_ablation,
     "training_isbi": training_isbi,

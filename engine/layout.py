@@ -8,7 +8,7 @@ from ..tiler.errors import SettingError
 from ..tiler.geometry import Geometry
 from .backends.base import Backend, Execution, NetworkFacts, Recipe
 from .settings import Settings
-from .sizing import choose_batch, device_budget, fit_memory, host_budget, threads_of
+from .sizing import LARGEST_TENSOR, choose_batch, device_budget, fit_memory, host_budget, threads_of
 from .tiling import Tiling
 from .work import Work
 
@@ -99,7 +99,10 @@ def plan_layouts(
         tile_bytes = work.bytes(recipe.tile)
         if kind != "cpu" and execution.precision in ("bf16", "fp16"):
             tile_bytes //= 2
-        batch, at_once = choose_batch(network, execution, tile_bytes, device_bytes, settings)
+        largest = work.largest(recipe.tile)
+        batch, at_once = choose_batch(
+            network, execution, tile_bytes, largest, device_bytes, settings
+        )
         try:
             grid, workers, memory_bytes = fit_memory(
                 tiling.grid, recipe, tile_bytes, batch, at_once, kind, settings
@@ -120,6 +123,7 @@ def plan_layouts(
         )
         on_device = 0 if kind == "cpu" else layout.at_once * tile_bytes
         fits = memory_bytes <= host_bytes and on_device <= device_bytes
+        fits &= kind == "cpu" or batch * largest <= LARGEST_TENSOR
         (fitting if fits else tight).append(layout)
     if refusal and not fitting and not tight:
         raise refusal

@@ -124,7 +124,7 @@ def _candidates(plan: Plan, network: Network) -> list[Execution]:
     execution = plan.execution
     if execution.device != "cpu":
         return [replace(execution, precision=each) for each in ("tf32", "bf16", "fp16")]
-    if network.facts.backend == "onnx":
+    if network.facts.backend == "onnx" and execution.backend != "torch":
         if "backend" in plan.asked and execution.backend != "openvino":
             return []  # ONNX Runtime has no other on a CPU
         execution = replace(execution, backend="openvino")

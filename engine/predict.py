@@ -18,6 +18,7 @@ from zarr.storage import LocalStore, MemoryStore
 from ..tiler.errors import (
     DeviceError,
     ModelError,
+    OutOfMemoryError,
     OutputError,
     SettingError,
     TileInferError,
@@ -31,6 +32,7 @@ from .backends.metadata import differing
 from .block import Worker, check_window
 from .channels import choose_channels
 from .constant_tiles import RememberingRunner
+from .halving import HalvingRunner, is_out_of_memory, with_less_memory
 from .levels import choose_level
 from .memory import available_bytes, human
 from .naming import mask_name
@@ -85,7 +87,8 @@ def predict(
             if isinstance(source, SegmentedSource):
                 source.cache.max_bytes = plan.strips.kept_bytes
                 source.expect(plan.level, (plan.grid.region(plan.grid.block_box(n)) for n in todo))
-            remembering = RememberingRunner(run or prepare(network, plan))
+            halving = HalvingRunner(run or prepare(network, plan), plan.network.batch or 1)
+            remembering = RememberingRunner(halving)
             device = opened.enter_context(ThreadPoolExecutor(plan.workers, "device"))
             worker = Worker(plan, source, remembering, mask, device, stopwatch)
             sizes = {block: plan.grid.block_box(block).shape for block in todo}
@@ -101,6 +104,10 @@ def predict(
                     on_progress(progress)
 
             run_blocks(worker, todo, plan.workers + 1, keep)
+            if halving.most is not None:
+                short = f"memory of {plan.execution.device} ran out"
+                now = f"ran {halving.most} tiles at once instead of {plan.batch}"
+                warnings.warn(f"{short}: {now}", TileInferWarning, stacklevel=3)
         if not mask.finished:
             missing = plan.grid.blocks - len(mask.done())
             if missing:
@@ -228,20 +235,42 @@ def _prepared(
 ) -> tuple[Plan, Runner]:
     """Return a new plan and the network ready for it; on a GPU, or where asked for, tried."""
     refused: list[DeviceError] = []
-    for attempt in attempts(settings):
+    for attempt in attempts(network.facts, settings):
         try:
-            plan = make_plan(source, network, attempt)
-            # On a CPU a tile takes its time, and the mask's own first one will do as well.
-            on_cpu = plan.execution.device == "cpu"
-            run = prepare(network, plan) if on_cpu and not tried else _tried(network, plan)
+            plan, run = _fitting(source, network, attempt, tried)
         except DeviceError as error:
             refused.append(error)
             continue
         if refused:
-            warning = f"running on the CPU: {refused[-1]}"
-            plan = replace(plan, warnings=(*plan.warnings, warning))
+            on = "on the CPU" if plan.execution.device == "cpu" else "by Torch"
+            plan = replace(plan, warnings=(*plan.warnings, f"running {on}: {refused[-1]}"))
         return plan, run
     raise refused[0]
+
+
+def _fitting(
+    source: Source, network: Network, settings: Settings, tried: bool
+) -> tuple[Plan, Runner]:
+    """Return a plan and its runner; where a GPU's memory runs out, of a smaller batch or tile."""
+    plan, said = make_plan(source, network, settings), ""
+    while True:
+        if said:
+            plan = replace(plan, warnings=(*plan.warnings, said))
+        try:
+            # On a CPU a tile takes its time, and the mask's own first one will do as well.
+            if plan.execution.device == "cpu" and not tried:
+                return plan, prepare(network, plan)
+            return plan, _tried(network, plan)
+        except OutOfMemoryError as error:
+            said, too_large = f"running less at once: {error}", plan
+            if plan.execution.device == "cpu":
+                raise
+        while (plan.batch, plan.grid.tile) == (too_large.batch, too_large.grid.tile):
+            smaller = with_less_memory(plan, settings)
+            if smaller is None:
+                raise OutOfMemoryError(said.partition(": ")[2])
+            settings = smaller
+            plan = make_plan(source, network, settings)
 
 
 def _tried(network: Network, plan: Plan) -> Runner:
@@ -253,7 +282,8 @@ def _tried(network: Network, plan: Plan) -> Runner:
     except TileInferError:
         raise
     except Exception as error:
-        raise ModelError(
+        kind = OutOfMemoryError if is_out_of_memory(error) else ModelError
+        raise kind(
             f"{plan.network.name} cannot run {plan.batch} tiles of {plan.grid.tile[0]} x "
             f"{plan.grid.tile[1]} px at once on {plan.execution.device}: {first_line(error)}"
         ) from error
@@ -311,6 +341,8 @@ def _same_setting(name: str, value: object, before: object) -> bool:
         return str(value).upper() == str(before).upper()
     if value == "fast":  # like auto: the first run has resolved it
         return True
+    if name == "batch_size" and isinstance(value, int) and isinstance(before, int):
+        return before <= value  # there was no memory for more
     if name == "device":  # the first run has resolved cuda to cuda:0
         return before == ("cuda:0" if value == "cuda" else value)
     return value == before

@@ -10,7 +10,7 @@ from .backends.device import resolve_device
 from .settings import Settings
 
 BACKENDS: dict[str, tuple[Backend, ...]] = {
-    "onnx": ("onnx", "openvino"),
+    "onnx": ("onnx", "openvino", "torch"),
     "torch": ("torch",),
 }
 """What runs an ONNX file, and what a Torch module; the first where nothing else is asked for."""
@@ -42,6 +42,8 @@ def choose_runtime(network: NetworkFacts, settings: Settings) -> tuple[Backend, 
                 "openvino"
             )
         backend = "openvino"
+    if asked == "auto" and device != "cpu" and settings.precision == "bf16":
+        backend = "torch"
     return backend, device
 
 
@@ -70,19 +72,26 @@ def choose_form(
 def other_runtimes(
     network: NetworkFacts, usual: Execution, settings: Settings
 ) -> tuple[Backend, ...]:
-    """Return what else could run a network on a CPU, where the user leaves the choice to us."""
+    """Return what else could run a network on a CPU, where the user leaves the choice to us.
+
+    Not Torch: of an ONNX file it was never the fastest there, and takes seconds to load.
+    """
     if settings.backend not in (None, "auto") or usual.device != "cpu":
         return ()
     return tuple(each for each in BACKENDS[network.backend] if each not in (usual.backend, "torch"))
 
 
-def attempts(settings: Settings) -> Iterator[Settings]:
+def attempts(network: NetworkFacts, settings: Settings) -> Iterator[Settings]:
     """Yield the settings to try one after the other, while the device cannot be had.
 
-    A GPU that nobody asked for is given up in the end.
+    On a GPU an ONNX file is run by Torch where ONNX Runtime cannot; a GPU that nobody asked for is
+    given up in the end.
     """
     yield settings
     if resolve_device(settings.device or "auto") == "cpu":
         return
+    free = network.backend == "onnx" and settings.backend in (None, "auto")
+    if free and find_spec("torch"):
+        yield replace(settings, backend="torch")
     if settings.device in (None, "auto"):
         yield replace(settings, device="cpu")

@@ -23,6 +23,14 @@ BASE_BYTES = 400 << 20
 LARGEST_BATCH = 16
 """Tiles per run on a GPU; more bring nothing once it is busy."""
 
+SMALL_WORK = 16
+"""Where so many tiles fit a GPU at once, they are small work there, and cutting and copying them is
+what takes time."""
+
+LARGEST_TENSOR = 1 << 30
+"""Numbers in a layer's result on a GPU, all tiles of a batch: CUDA's libraries count to 2^31, and
+what is put beside it may double them."""
+
 DEVICE_BYTES = 8 << 30
 """GPU memory that is counted on where neither a setting nor the driver states any."""
 
@@ -54,6 +62,7 @@ def choose_batch(
     network: NetworkFacts,
     execution: Execution,
     tile_bytes: int,
+    largest: int,
     device_bytes: int,
     settings: Settings,
 ) -> tuple[int, int]:
@@ -63,6 +72,7 @@ def choose_batch(
         network: A file may fix the batch.
         execution: Where it runs; on a CPU one tile per run was the fastest everywhere.
         tile_bytes: Size of all layers' results for one tile.
+        largest: Numbers in the largest of them.
         device_bytes: GPU memory for them; of tiles that fit only once, one is run at a time.
         settings: Their ``batch_size`` and ``workers`` count.
 
@@ -79,8 +89,11 @@ def choose_batch(
         alone = network.backend == "torch" and execution.form == "module"
         return batch or 1, 1 if alone else cpu_cores()
     fitting = device_bytes // max(1, tile_bytes)
-    at_once = settings.workers or (2 if fitting >= 2 * (batch or 1) else 1)
-    return batch or int(np.clip(fitting // at_once, 1, LARGEST_BATCH)), at_once
+    # Two, so that one copies while the other computes.
+    at_once = next((n for n, fit in ((4, SMALL_WORK), (2, 2)) if fitting >= fit * (batch or 1)), 1)
+    at_once = settings.workers or at_once
+    most = min(LARGEST_BATCH, LARGEST_TENSOR // max(1, largest))
+    return batch or max(1, min(fitting // at_once, most)), at_once
 
 
 def fit_memory(

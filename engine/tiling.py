@@ -11,7 +11,7 @@ from .settings import Settings
 
 CORES_PX = {
     "cpu": (256, 384, 512, 768, 1024, 1536, 2048),
-    "cuda": (512, 768, 1024, 1536, 2048, 2560, 3072, 3584, 4096),
+    "cuda": (256, 384, 512, 768, 1024, 1536, 2048, 2560, 3072, 3584, 4096),
 }
 """Largest cores of a network that takes several sizes, one layout each: larger tiles repeat less
 work, but need more memory, and on a CPU they leave the cache."""

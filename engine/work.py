@@ -44,6 +44,11 @@ class Work:
         grown = zip(self.layers, self.growth(tile), strict=True)
         return int(sum((layer.bytes * factor for layer, factor in grown), Fraction(0)))
 
+    def largest(self, tile: Size) -> int:
+        """Return the numbers in the largest layer's result."""
+        grown = zip(self.layers, self.growth(tile), strict=True)
+        return int(max((layer.bytes * factor for layer, factor in grown), default=0)) // 4
+
     def redundancy(self, grid: Grid, lost: Size) -> float:
         """Return the work of a grid over that of one pass over the whole extended image.
 

@@ -17,6 +17,10 @@ class ModelError(TileInferError, ValueError):
     """A network that cannot be loaded, or that does not map an image to a map."""
 
 
+class OutOfMemoryError(ModelError):
+    """A network that needs more memory for a tile than its device has."""
+
+
 class OutputError(TileInferError, OSError):
     """An output that cannot be written, or that belongs to another run."""
 

@@ -1,25 +1,29 @@
-"""A network from an ``.onnx`` file, run by ONNX Runtime or OpenVINO."""
+"""A network from an ``.onnx`` file, run by ONNX Runtime, OpenVINO or Torch."""
 
 import hashlib
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx.external_data_helper import uses_external_data
 
-from ...tiler.errors import DeviceError, ModelError
+from ...tiler.errors import DeviceError, MissingExtraError, ModelError
 from ..naming import readable
 from .base import Execution, Form, Layer, NetworkFacts, Output, Recipe, Runner
 from .compose import LABELS, PIXELS, SCORES, compose, cut_to_logits, with_shapes
+from .device import cuda_index
 from .metadata import THE_MODEL, with_metadata
 from .noise import as_input
 from .onnx_causes import tile_dependent_parts
 from .onnx_graph import GraphFacts, read_graph
 from .onnx_session import onnx_runtime, onnx_session
 from .onnx_types import numpy_name
+
+if TYPE_CHECKING:  # Torch takes a second to load, and few runs need it
+    from .onnx_torch import OnnxInTorch
 
 
 class OnnxNetwork:
@@ -113,8 +117,25 @@ class OnnxNetwork:
             found.append(Layer(work, height, width, 4 * width_out * height * width))
         return tuple(found)
 
+    @cached_property
+    def _in_torch(self) -> "OnnxInTorch":
+        try:
+            from .onnx_torch import OnnxInTorch
+        except ImportError as error:
+            raise MissingExtraError(
+                "backend=torch needs the library torch: pip install torch"
+            ) from error
+        return OnnxInTorch(self.graph, self.facts, self.logits)
+
     def form(self, recipe: Recipe, wanted: Execution) -> tuple[Form, str]:
-        """Return that of a file, which is a graph for whatever runs it."""
+        """Return that of a file, which is a graph for whatever runs it; in Torch, as of a module.
+
+        Raises:
+            DeviceError: Torch has no counterpart of an operator.
+            ModelError: What Torch computes is not what ONNX Runtime does.
+        """
+        if wanted.backend == "torch":
+            return self._in_torch.form(recipe, wanted)
         return wanted.form, ""
 
     def prepare(self, recipe: Recipe, execution: Execution) -> Runner:
@@ -124,31 +145,64 @@ class OnnxNetwork:
             from .openvino import prepare_openvino
 
             return prepare_openvino(graph, recipe, execution)
+        if execution.backend == "torch":
+            return self._in_torch.prepare(recipe, execution)
         if execution.precision == "fp16":
             graph = _half(graph)
         elif execution.precision == "bf16":
             raise DeviceError(
-                "precision=bf16 is not possible with ONNX Runtime; use fp32, backend=openvino on a "
-                "CPU, or give the network as a torch module"
+                "precision=bf16 is not possible with ONNX Runtime; use fp32, backend=torch, or "
+                "backend=openvino on a CPU"
             )
-        return _OnnxRunner(onnx_session(compose(graph, recipe), execution), recipe)
+        session = onnx_session(compose(graph, recipe), execution)
+        if execution.device == "cpu":
+            return OnnxRunner(session, recipe)
+        return BoundOnnxRunner(session, recipe, execution.device)
 
     def close(self) -> None:
-        """Do nothing: a file is only read."""
+        """Leave Torch as it was found, where it was used: a file is only read."""
+        if "_in_torch" in vars(self):
+            self._in_torch.close()
 
 
-class _OnnxRunner:
+class OnnxRunner:
+    """A session that takes and gives arrays of the host."""
+
     def __init__(self, session: Any, recipe: Recipe) -> None:
+        """Take a session of the composed graph, and what is wanted of it."""
         self.session = session
         self.outputs = [
             name for name, on in ((LABELS, recipe.labels), (SCORES, recipe.scores)) if on
         ]
 
     def __call__(self, tiles: NDArray[np.generic]) -> Output:
-        found = dict(
-            zip(self.outputs, self.session.run(self.outputs, {PIXELS: tiles}), strict=True)
+        """Run raw pixels ``(batch, y, x, channel)``."""
+        return self._output(self.session.run(self.outputs, {PIXELS: tiles}))
+
+    def _output(self, found: list[NDArray[Any]]) -> Output:
+        by_name = dict(zip(self.outputs, found, strict=True))
+        return Output(by_name.get(LABELS), by_name.get(SCORES))
+
+
+class BoundOnnxRunner(OnnxRunner):
+    """A session whose input and results lie on its device, so that each crosses over once."""
+
+    def __init__(self, session: Any, recipe: Recipe, device: str) -> None:
+        """Take, besides, ``cpu`` or ``cuda:N``."""
+        super().__init__(session, recipe)
+        self.place = (device.partition(":")[0], cuda_index(device))
+
+    def __call__(self, tiles: NDArray[np.generic]) -> Output:
+        """Run raw pixels ``(batch, y, x, channel)``."""
+        there = onnx_runtime().OrtValue.ortvalue_from_numpy(
+            np.ascontiguousarray(tiles), *self.place
         )
-        return Output(found.get(LABELS), found.get(SCORES))
+        binding = self.session.io_binding()
+        binding.bind_ortvalue_input(PIXELS, there)
+        for name in self.outputs:
+            binding.bind_output(name, *self.place)
+        self.session.run_with_iobinding(binding)
+        return self._output(binding.copy_outputs_to_cpu())
 
 
 def _hash(path: Path, model: onnx.ModelProto) -> str:

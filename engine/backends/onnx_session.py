@@ -1,6 +1,8 @@
 """Open a session of ONNX Runtime."""
 
+from contextlib import redirect_stdout
 from importlib.metadata import PackageNotFoundError, version
+from io import StringIO
 from typing import Any
 
 import onnx
@@ -25,11 +27,9 @@ def onnx_session(model: onnx.ModelProto, execution: Execution) -> Any:
     wanted: list[Any] = ["CPUExecutionProvider"]
     if execution.device != "cpu":
         options.log_severity_level = 4  # a missing CUDA is told below, in one line
-        provider = {
-            "device_id": cuda_index(execution.device),
-            "use_tf32": int(execution.precision == "tf32"),
-        }
-        wanted.insert(0, ("CUDAExecutionProvider", provider))
+        wanted.insert(0, ("CUDAExecutionProvider", cuda_options(execution)))
+        with redirect_stdout(StringIO()):  # it prints what it does not find
+            runtime.preload_dlls()
     elif execution.precision == "tf32":
         raise DeviceError("precision=tf32 exists on NVIDIA GPUs only; use fp32 on the CPU")
     try:
@@ -43,6 +43,20 @@ def onnx_session(model: onnx.ModelProto, execution: Execution) -> Any:
             "onnxruntime-gpu, CUDA and cuDNN); use device=cpu, or install a torch with CUDA"
         )
     return session
+
+
+def cuda_options(execution: Execution) -> dict[str, str]:
+    """Return the options of ONNX Runtime's CUDA provider."""
+    return {
+        "device_id": str(cuda_index(execution.device)),
+        "use_tf32": str(int(execution.precision == "tf32")),
+        # Every convolution's algorithms are tried once; a run has few sizes and many tiles.
+        "cudnn_conv_algo_search": "EXHAUSTIVE",
+        # Tensor cores take channels last; single precision does not gain by it.
+        "prefer_nhwc": str(int(execution.precision == "fp16")),
+        # Else it takes twice what is needed, and the next tile size does not fit.
+        "arena_extend_strategy": "kSameAsRequested",
+    }
 
 
 def onnx_runtime() -> Any:

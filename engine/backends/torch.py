@@ -47,6 +47,7 @@ class TorchNetwork:
         self._device = _device_of(module)
         self._threads = torch.get_num_threads()
         self._tf32: tuple[bool, bool] | None = None
+        self._benchmark = torch.backends.cudnn.benchmark
         self._largest_px = 0  # of the tiles that were run
         self._made: tuple[tuple[Recipe, Execution], Call] | None = None
         self._quick_ways: dict[tuple[object, ...], Quick] = {}  # that were compared with the module
@@ -106,6 +107,7 @@ class TorchNetwork:
         torch.set_num_threads(self._threads)
         if self._tf32 is not None:
             torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = self._tf32
+            torch.backends.cudnn.benchmark = self._benchmark
 
     def _allow_tf32(self, allowed: bool) -> None:
         if self._tf32 is None:
@@ -220,8 +222,15 @@ class TorchNetwork:
             )
         if execution.precision == "tf32" and device.type == "cpu":
             raise DeviceError("precision=tf32 exists on NVIDIA GPUs only; use fp32 on the CPU")
+        if device.type == "cpu" and execution.precision in HALF and _is_script(self.module):
+            raise DeviceError(
+                f"precision={execution.precision} has no effect on TorchScript on a CPU; use fp32, "
+                "or give the network as an .onnx file or a torch module"
+            )
         if device.type == "cuda":
             self._allow_tf32(execution.precision == "tf32")
+            # Each convolution's algorithms are tried once; a run has few sizes and many tiles.
+            torch.backends.cudnn.benchmark = True
         if _device_of(self.module) != device:
             self.module.to(device)
 
@@ -288,6 +297,11 @@ def _as_map(found: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
             "last; let it return (batch, class, y, x)"
         )
     return found
+
+
+def _is_script(module: nn.Module) -> bool:
+    """Say whether a module calls convolutions by a name that autocast does not know on a CPU."""
+    return any(isinstance(part, torch.jit.ScriptModule) for part in module.modules())
 
 
 def _device_of(module: nn.Module) -> torch.device:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from tile_infer.engine.backends import Network, open_network
-from tile_infer.engine.backends.base import Execution, Recipe
+from tile_infer.engine.backends import onnx as onnx_backend
+from tile_infer.engine.backends.base import Backend, Execution, Recipe
 from tile_infer.tiler.errors import DeviceError, ModelError, SettingError
 
 Build = Callable[..., Network]
@@ -79,15 +81,38 @@ class Endings(nn.Module):
         return logits.argmax(dim=1) if self.ending == "argmax" else logits
 
 
-@pytest.fixture(params=["onnx", "torch", pytest.param("openvino", marks=needs_openvino)])
-def cpu(request: pytest.FixtureRequest) -> Execution:
-    return Execution("cpu", backend=request.param)
+@pytest.fixture(
+    params=[
+        "onnx",
+        "onnx, bound",  # as on a GPU
+        "onnx in torch",
+        "torch",
+        pytest.param("openvino", marks=needs_openvino),
+    ]
+)
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "onnx, bound":
+        bound = partial(onnx_backend.BoundOnnxRunner, device="cpu")
+        monkeypatch.setattr(onnx_backend, "OnnxRunner", bound)
+    return str(request.param)
 
 
 @pytest.fixture
-def build(cpu: Execution, tmp_path: Path) -> Build:
+def cpu(library: str) -> Execution:
+    backends: dict[str, Backend] = {
+        "onnx": "onnx",
+        "onnx, bound": "onnx",
+        "onnx in torch": "torch",
+        "torch": "torch",
+        "openvino": "openvino",
+    }
+    return Execution("cpu", backend=backends[library])
+
+
+@pytest.fixture
+def build(library: str, tmp_path: Path) -> Build:
     def make(weights: NDArray[np.float32] = WEIGHTS, ending: str = "none") -> Network:
-        if cpu.backend == "torch":
+        if library == "torch":
             return open_network(Endings(weights, ending))
         return open_network(write_onnx(tmp_path / "net.onnx", weights, ending))
 

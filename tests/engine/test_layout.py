@@ -32,7 +32,7 @@ def test_a_gpu_repeats_little_of_the_papers_network(
 @pytest.mark.parametrize("gib", [1, 4, 8, 16, 80])
 def test_what_lies_on_a_gpu_fits_its_memory(gib: int) -> None:
     found = layouts(30_000, "cuda:0", device_memory=gib * GIB, workers=None)
-    assert {layout.execution.workers for layout in found} <= {1, 2}
+    assert {layout.execution.workers for layout in found} <= {1, 2, 4}
     for layout in found:
         assert layout.at_once * WORK.bytes(layout.recipe.tile) <= gib * GIB
     # More memory is used for larger tiles, as far as they go.
@@ -42,7 +42,7 @@ def test_what_lies_on_a_gpu_fits_its_memory(gib: int) -> None:
 
 def test_a_tile_that_fits_a_gpu_once_is_run_alone() -> None:
     found = layouts(30_000, "cuda:0", device_memory=10 * GIB, workers=None)
-    assert [found[0].execution.workers, found[-1].execution.workers] == [2, 1]
+    assert [found[0].execution.workers, found[-1].execution.workers] == [4, 1]
     assert found[0].batch > found[-1].batch == 1
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tile_infer import (
+    DeviceError,
     OutputError,
     TileInferWarning,
     plan_prediction,
@@ -199,3 +200,14 @@ def test_an_onnx_file_is_run_by_openvino_where_that_is_left_open(
         pytest.skip("this CPU has no bf16")
     assert plan.execution.backend == plan.settings.backend == ran
     assert plan.execution.precision == ("bf16" if ran == "openvino" else "fp32")
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_a_precision_that_would_have_no_effect_is_refused(tmp_path: Path) -> None:
+    script: Any = torch.jit.trace(torch.nn.Conv2d(2, 2, 3), torch.zeros(1, 2, 9, 9))  # type: ignore[no-untyped-call]
+    script.save(str(tmp_path / "script.pt"))
+    pixels, path = np.zeros((60, 50, 2), np.uint8), tmp_path / "script.pt"
+    with pytest.raises(DeviceError, match="precision=bf16 has no effect on TorchScript on a CPU"):
+        predict_large(pixels, path, precision="bf16", trust_model=True)
+    found = predict_large(pixels, path, precision="fast", trust_model=True)
+    assert found.report["precision"] == "fp32"
