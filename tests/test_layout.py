@@ -84,7 +84,8 @@ def test_tiler_needs_numpy_only() -> None:
 def test_optional_libraries_are_imported_where_they_are_used() -> None:
     allowed = {"torch.py", "torch_recorder.py", "torch_hash.py", "torch_runner.py"}
     allowed |= {"torch_graph.py", "torch_folding.py", "torch_layout.py", "torch_quick.py"}
-    allowed |= {"torch_transfer.py", "torch_sizes.py"}
+    allowed |= {"torch_transfer.py", "torch_sizes.py", "torch_operators.py", "torch_layers.py"}
+    allowed |= {"torch_resize.py", "onnx_module.py", "onnx_torch.py"}
     allowed |= {"network.py", "layers.py", "unet.py", "nested.py", "fcn.py", "vgg.py"}
     allowed |= {"upsampling.py", "losses.py", "validation.py", "trainer.py"}
     for path in modules():
