@@ -109,7 +109,7 @@ def test_less_memory_means_fewer_workers_and_smaller_blocks_and_then_a_refusal(u
 @pytest.mark.usefixtures("two_cores")
 def test_an_image_of_few_blocks_has_small_ones_so_that_all_workers_are_busy(unet: Path) -> None:
     plan = plan_prediction(blank(2500, 2500), unet, memory=4 << 30)
-    assert (plan.workers, plan.execution.threads, plan.grid.blocks) == (2, 1, 4)
+    assert (plan.workers, plan.execution.threads, plan.grid.blocks) == (2, 1, 9)
     single = plan_prediction(blank(300, 300), unet, memory=4 << 30)
     assert (single.workers, single.grid.blocks) == (1, 1)
 
