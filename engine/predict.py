@@ -6,19 +6,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 from zarr.abc.store import Store
 from zarr.storage import LocalStore, MemoryStore
 
 from ..tiler.errors import (
-    DeviceError,
-    ModelError,
-    OutOfMemoryError,
     OutputError,
     SettingError,
     TileInferError,
@@ -29,18 +24,17 @@ from .augmentation import prepare
 from .backends import Network, open_network
 from .backends.base import Runner
 from .backends.metadata import differing
-from .block import Worker, check_window
+from .block import Worker
 from .channels import choose_channels
 from .constant_tiles import RememberingRunner
-from .halving import HalvingRunner, is_out_of_memory, with_less_memory
+from .halving import HalvingRunner
 from .levels import choose_level
 from .memory import available_bytes, human
 from .naming import mask_name
 from .pipeline import Clock, Progress, run_blocks
 from .plan import Plan
-from .planning import make_plan
 from .prediction import Prediction, build_report
-from .runtime import attempts
+from .ready import make_ready
 from .settings import Settings, typed
 from .sources import SegmentedSource, Source, open_source
 from .stages import Stopwatch
@@ -208,7 +202,7 @@ def _settle(
     stored = stored_plan(store, damaged_ok=overwrite)
     run = None
     if stored is None or overwrite:
-        plan, run = _prepared(source, network, settings, tried=stored is not None)
+        plan, run = make_ready(source, network, settings, tried=stored is not None)
         if isinstance(store, MemoryStore):
             _check_memory(plan, settings)
         if stored is not None:
@@ -228,66 +222,6 @@ def _settle(
         kept = f"{place(store)} was begun with {', '.join(dropped)} and is kept so"
         warnings.warn(f"{kept}; use overwrite to do without", TileInferWarning, stacklevel=4)
     return plan, run
-
-
-def _prepared(
-    source: Source, network: Network, settings: Settings, tried: bool
-) -> tuple[Plan, Runner]:
-    """Return a new plan and the network ready for it; on a GPU, or where asked for, tried."""
-    refused: list[DeviceError] = []
-    for attempt in attempts(network.facts, settings):
-        try:
-            plan, run = _fitting(source, network, attempt, tried)
-        except DeviceError as error:
-            refused.append(error)
-            continue
-        if refused:
-            on = "on the CPU" if plan.execution.device == "cpu" else "by Torch"
-            plan = replace(plan, warnings=(*plan.warnings, f"running {on}: {refused[-1]}"))
-        return plan, run
-    raise refused[0]
-
-
-def _fitting(
-    source: Source, network: Network, settings: Settings, tried: bool
-) -> tuple[Plan, Runner]:
-    """Return a plan and its runner; where a GPU's memory runs out, of a smaller batch or tile."""
-    plan, said = make_plan(source, network, settings), ""
-    while True:
-        if said:
-            plan = replace(plan, warnings=(*plan.warnings, said))
-        try:
-            # On a CPU a tile takes its time, and the mask's own first one will do as well.
-            if plan.execution.device == "cpu" and not tried:
-                return plan, prepare(network, plan)
-            return plan, _tried(network, plan)
-        except OutOfMemoryError as error:
-            said, too_large = f"running less at once: {error}", plan
-            if plan.execution.device == "cpu":
-                raise
-        while (plan.batch, plan.grid.tile) == (too_large.batch, too_large.grid.tile):
-            smaller = with_less_memory(plan, settings)
-            if smaller is None:
-                raise OutOfMemoryError(said.partition(": ")[2])
-            settings = smaller
-            plan = make_plan(source, network, settings)
-
-
-def _tried(network: Network, plan: Plan) -> Runner:
-    """Prepare a network and run a black tile, so that what cannot run is told before it begins."""
-    run = prepare(network, plan)
-    shape = (plan.batch, *plan.grid.tile, plan.recipe.channels)
-    try:
-        check_window(run(np.zeros(shape, plan.recipe.dtype)), plan)
-    except TileInferError:
-        raise
-    except Exception as error:
-        kind = OutOfMemoryError if is_out_of_memory(error) else ModelError
-        raise kind(
-            f"{plan.network.name} cannot run {plan.batch} tiles of {plan.grid.tile[0]} x "
-            f"{plan.grid.tile[1]} px at once on {plan.execution.device}: {first_line(error)}"
-        ) from error
-    return run
 
 
 def _differences(plan: Plan, source: Source, network: Network, settings: Settings) -> list[str]:
@@ -341,8 +275,6 @@ def _same_setting(name: str, value: object, before: object) -> bool:
         return str(value).upper() == str(before).upper()
     if value == "fast":  # like auto: the first run has resolved it
         return True
-    if name == "batch_size" and isinstance(value, int) and isinstance(before, int):
-        return before <= value  # there was no memory for more
     if name == "device":  # the first run has resolved cuda to cuda:0
         return before == ("cuda:0" if value == "cuda" else value)
     return value == before

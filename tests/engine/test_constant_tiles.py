@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 
 from tile_infer import predict_large
-from tile_infer.engine import augmentation, constant_tiles, predict
+from tile_infer.engine import augmentation, constant_tiles, ready
 from tile_infer.engine.backends.base import Output
 from tile_infer.engine.constant_tiles import KEPT, RememberingRunner, colour_of
 from tile_infer.engine.networks.unet import UNet
@@ -101,7 +101,7 @@ def test_a_slide_with_empty_places_is_segmented_alike_with_fewer_runs(
 
             return call
 
-        monkeypatch.setattr(predict, "prepare", counting)
+        monkeypatch.setattr(ready, "prepare", counting)
         found = predict_large(slide, network, tile=(140, 140), workers=1)
         return np.asarray(found), sum(counted)
 

@@ -8,8 +8,8 @@ import pytest
 from numpy.typing import NDArray
 from torch import nn
 
-from tile_infer import ModelError, Plan, TileInferWarning, predict_large
-from tile_infer.engine import predict, runtime
+from tile_infer import ModelError, OutputError, Plan, TileInferWarning, predict_large
+from tile_infer.engine import predict, ready, runtime
 from tile_infer.engine.backends.base import Output
 from tile_infer.engine.halving import HalvingRunner, is_out_of_memory
 
@@ -91,6 +91,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
             device.kept = tuple(slice(LOST + a, LOST + a + length) for a, length in sides)
             return device
 
+        monkeypatch.setattr(ready, "prepare", prepare)
         monkeypatch.setattr(predict, "prepare", prepare)
         return device
 
@@ -102,6 +103,7 @@ def network() -> nn.Module:
 
 
 def test_on_a_gpu_the_batch_is_halved_then_the_tile(gpu: Any, tmp_path: Path) -> None:
+    out = tmp_path / "mask.zarr"
     roomy = gpu(1 << 40)
     plan = predict_large(IMAGE, network(), tile=(256, 256), batch_size=16).plan
     assert plan.batch == 16
@@ -119,7 +121,6 @@ def test_on_a_gpu_the_batch_is_halved_then_the_tile(gpu: Any, tmp_path: Path) ->
     assert found.plan.grid.tile[0] * found.plan.grid.tile[1] < largest[0] * largest[1]
     assert np.array_equal(found, IMAGE[..., 0])
     gpu(8)
-    out = tmp_path / "mask.zarr"
     with pytest.raises(ModelError, match=r"cannot run 1 tiles of .* out of memory"):
         predict_large(IMAGE, network(), out)
     assert not out.exists()
@@ -135,3 +136,19 @@ def test_memory_that_others_take_later_is_no_end(gpu: Any) -> None:
         found = predict_large(IMAGE, network(), tile=(256, 256), batch_size=8, on_plan=taken)
     assert np.array_equal(found, IMAGE[..., 0])
     assert found.plan.batch == 8
+
+
+def test_the_same_command_continues_what_was_halved(gpu: Any, tmp_path: Path) -> None:
+    def run(batch_size: int | None) -> Plan:
+        return predict_large(
+            IMAGE, model, tmp_path / "mask.zarr", tile=(256, 256), batch_size=batch_size
+        ).plan
+
+    gpu(5 * 256 * 256)
+    model = network()
+    with pytest.warns(TileInferWarning, match="running less at once"):
+        first = run(16)
+    assert (first.batch, first.settings.batch_size, first.asked) == (4, 16, ("tile", "batch_size"))
+    assert run(16) == run(None) == first
+    with pytest.raises(OutputError, match="batch_size: 16 then, 4 now"):
+        run(4)
