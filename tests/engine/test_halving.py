@@ -140,15 +140,14 @@ def test_memory_that_others_take_later_is_no_end(gpu: Any) -> None:
 
 def test_the_same_command_continues_what_was_halved(gpu: Any, tmp_path: Path) -> None:
     def run(batch_size: int | None) -> Plan:
-        return predict_large(
-            IMAGE, model, tmp_path / "mask.zarr", tile=(256, 256), batch_size=batch_size
-        ).plan
+        out = tmp_path / "mask.zarr"
+        with pytest.warns(TileInferWarning, match="running less at once"):
+            return predict_large(IMAGE, model, out, tile=(256, 256), batch_size=batch_size).plan
 
     gpu(5 * 256 * 256)
     model = network()
-    with pytest.warns(TileInferWarning, match="running less at once"):
-        first = run(16)
+    first = run(16)
     assert (first.batch, first.settings.batch_size, first.asked) == (4, 16, ("tile", "batch_size"))
     assert run(16) == run(None) == first
     with pytest.raises(OutputError, match="batch_size: 16 then, 4 now"):
-        run(4)
+        predict_large(IMAGE, model, tmp_path / "mask.zarr", batch_size=4)
