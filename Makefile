@@ -21,13 +21,14 @@ check: dev
 	$(BIN)/python -m pytest -q tests/test_layout.py
 
 bench: .venv/figures dev
-	for script in phase redundancy demo overhead exports memory whole; do $(BIN)/python benchmarks/$$script.py || exit; done
+	for script in phase redundancy demo exports mask_codecs memory floor overhead whole; do \
+		$(BIN)/python benchmarks/$$script.py || exit; done
 	$(BIN)/python benchmarks/whole.py --backend openvino
-	for script in plots tables; do $(BIN)/python benchmarks/$$script.py || exit; done
+	$(MAKE) bench-peers
 
 # Installs each peer into an environment of its own.
 bench-peers: .venv/figures dev
-	for script in peers plots; do $(BIN)/python benchmarks/$$script.py || exit; done
+	for script in peers plots tables; do $(BIN)/python benchmarks/$$script.py || exit; done
 
 # These need the folder of real images and networks that TILE_INFER_TEST_DATA names.
 bench-data: dev

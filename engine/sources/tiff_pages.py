@@ -159,13 +159,16 @@ class SegmentedPage:
             ys, from_ys = _overlap(box.y.start, box.y.stop, row * height, height)
             for column in range(box.x.start // width, -(-box.x.stop // width)):
                 xs, from_xs = _overlap(box.x.start, box.x.stop, column * width, width)
-                if self._planes == 1:
-                    piece = self._piece(0, row, column)[from_ys, from_xs]
-                    whole = samples == tuple(range(self.samples))
-                    out[ys, xs] = piece if whole else piece[..., samples]
+                if self._planes > 1:
+                    for i, plane in enumerate(samples):
+                        out[ys, xs, i] = self._piece(plane, row, column)[from_ys, from_xs, 0]
                     continue
-                for i, plane in enumerate(samples):
-                    out[ys, xs, i] = self._piece(plane, row, column)[from_ys, from_xs, 0]
+                piece = self._piece(0, row, column)[from_ys, from_xs]
+                if samples == tuple(range(self.samples)):
+                    out[ys, xs] = piece
+                    continue
+                for i, sample in enumerate(samples):  # all at once take two to four times as long
+                    out[ys, xs, i] = piece[..., sample]
 
     def expect(self, boxes: Iterable[Box]) -> None:
         """Announce all rectangles that will be read, each once."""
