@@ -218,6 +218,39 @@ def peers(table: str, title: str) -> Figure:
     return figure
 
 
+def gpu() -> Figure:
+    """Return the rate of each network and precision on a GPU, and that of the network alone."""
+    figures = load("gpu")
+    networks = figures["networks"]
+    ran = [[row for row in each["engine"] if "failed" not in row] for each in networks]
+    figure = Figure(figsize=(WIDTH_IN, 1.6 + 0.35 * sum(map(len, ran))), layout="constrained")
+    panels = figure.subplots(len(networks), 1, squeeze=False, height_ratios=[*map(len, ran)])
+    for axes, network, rows in zip(panels[:, 0], networks, ran, strict=True):
+        for place, row in enumerate(rows):
+            rate = row["blocks_mpx_per_second"]
+            axes.barh(place, rate, 0.68, color=BLUE)
+            axes.annotate(
+                f"{rate:.3g}",
+                (rate, place),
+                xytext=(5, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=9,
+            )
+            if "over_network_alone" in row:
+                alone = rate / row["over_network_alone"]
+                axes.plot([alone] * 2, [place - 0.4, place + 0.4], color=ORANGE)
+        names = [row["precision"] + (", compiled" if row["compiled"] else "") for row in rows]
+        axes.set_yticks(range(len(rows)), names)
+        axes.tick_params(axis="y", length=0)
+        axes.invert_yaxis()
+        width = network["width"]
+        axes.set_title("Threshold" if width == "threshold" else f"U-Net of {width} channels")
+    panels[-1, 0].set_xlabel("MPix/s of mask; orange: the network alone")
+    headline(figure, figures["name"])
+    return figure
+
+
 def share(differing: float) -> str:
     """Return a share of labels in words."""
     return f"{100 * differing:.2g} % of labels differ" if differing else "no label differs"
@@ -228,6 +261,7 @@ FIGURES: dict[str, tuple[str, Callable[[], Figure]]] = {
     "memory": ("memory", memory),
     "peers": ("peers", lambda: peers("same_backend", "The same network, library and threads")),
     "peers_as_shipped": ("peers", lambda: peers("as_shipped", "Each with its own defaults")),
+    "gpu": ("gpu", gpu),
 }
 """Name of the picture; name of the results it needs, and what draws it."""
 
