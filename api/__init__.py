@@ -11,8 +11,9 @@ import os
 from collections.abc import Callable
 from contextlib import closing
 from importlib.metadata import version
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
+from .engine.conduct import VERIFIED, Conduct
 from .engine.pipeline import Progress
 from .engine.plan import Plan
 from .engine.prediction import Prediction
@@ -55,6 +56,10 @@ def predict_large(
     out: str | os.PathLike[str] | None = None,
     *,
     overwrite: bool = False,
+    break_lock: bool = False,
+    on_read_error: Literal["stop", "fill"] = "stop",
+    on_nan: Literal["stop", "report"] = "stop",
+    verify: float = VERIFIED,
     on_plan: Callable[[Plan], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     **options: Unpack[Options],
@@ -71,6 +76,12 @@ def predict_large(
         out: Folder of the mask, an OME-Zarr group. By default ``slide.unet.zarr`` beside
             ``slide.tif``; the mask of an array stays in memory.
         overwrite: Start again where another mask is.
+        break_lock: Take over an output that a process of another machine holds; it must have ended.
+        on_read_error: What becomes of pixels that cannot be decoded: ``"fill"`` labels them as not
+            computed and lists them in the report.
+        on_nan: What becomes of pixels for which the network gives NaN or infinity: ``"report"``
+            labels them as not computed and counts them.
+        verify: Share of the mask that is computed again in other tiles, at least one; 0 for none.
         on_plan: Called with the plan before the first tile is run.
         on_progress: Called with the progress, in this thread, after every block.
         **options: What ``Settings`` describes; ``None`` leaves it to the engine.
@@ -100,7 +111,13 @@ def predict_large(
         model,
         out,
         Settings(**options),
-        overwrite=overwrite,
+        Conduct(
+            overwrite=overwrite,
+            break_lock=break_lock,
+            on_read_error=on_read_error,
+            on_nan=on_nan,
+            verify=verify,
+        ),
         on_plan=on_plan,
         on_progress=on_progress,
     )

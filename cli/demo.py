@@ -9,6 +9,7 @@ import numpy as np
 from cyclopts import Parameter
 from numpy.typing import NDArray
 
+from ..engine.conduct import Conduct
 from ..engine.measures import confusion_of, counts_of
 from ..engine.settings import Settings
 from ..engine.sources import open_source
@@ -52,9 +53,8 @@ def demo(
     truth = _slide_and_truth(slide, truth_file, overwrite, terminal)
     network = resources.files("tile_infer.engine.networks") / "demo.onnx"
     with resources.as_file(network) as model:
-        done = segment_one(
-            slide, model, folder / "tissue.demo.zarr", Settings(), overwrite, terminal
-        )
+        mask, conduct = folder / "tissue.demo.zarr", Conduct(overwrite=overwrite)
+        done = segment_one(slide, model, mask, Settings(), conduct, terminal)
     labels = np.asarray(done.mask[:])
     with closing(open_source(slide)) as source:
         write_png(folder / "demo.png", demo_picture(source, done.group, labels))

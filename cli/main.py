@@ -106,6 +106,7 @@ def _what_remains(what: Callable[..., Any] | None, given: dict[str, Any]) -> str
         return "nothing was written"
     if what is train and not given["out"].with_suffix(".pt").exists():
         return "no checkpoint was written yet; the same command begins anew"
-    without = " without --overwrite" if given.get("overwrite") else ""
+    overwrites = given.get("overwrite") or ("conduct" in given and given["conduct"].overwrite)
+    without = " without --overwrite" if overwrites else ""
     kept = "the last checkpoint is" if what is train else "finished blocks are"
     return f"{kept} kept; the same command{without} continues"

@@ -9,11 +9,12 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ..engine.backends import open_network
+from ..engine.conduct import Conduct
 from ..engine.exports import SUFFIXES, ExportOptions, export
 from ..engine.exports.whole_file import whole_file
 from ..engine.naming import mask_name
 from ..engine.plan import Plan
-from ..engine.predict import predict
+from ..engine.predict import DEFAULT, predict
 from ..engine.prediction import Prediction
 from ..engine.settings import Settings
 from ..engine.sources import open_source
@@ -36,7 +37,7 @@ def segment(
     *images: Path,
     model: Path,
     out: Annotated[str | None, Parameter(group=RESULT, metavar="PATH")] = None,
-    overwrite: Annotated[bool, Parameter(group=RESULT)] = False,
+    conduct: Annotated[Conduct, Parameter(name="*", group=RESULT)] = DEFAULT,
     preview: Annotated[Path | None, Parameter(group=RESULT, metavar="FILE|.png")] = None,
     report: Annotated[Path | None, Parameter(group=RESULT, metavar="FILE|.json")] = None,
     also: Annotated[list[Path] | None, Parameter(group=RESULT, metavar="FILE|ENDING")] = None,
@@ -53,7 +54,7 @@ def segment(
             TorchScript or torch.export.
         out: Folder of the mask; for several images, or with a / at its end, the folder that masks
             go into [default: slide.unet.zarr beside slide.tif].
-        overwrite: Start again where a mask of other settings is.
+        conduct: What to do where something is wrong.
         preview: Picture of image and mask overlaid, at most 2048 px: a file, or .png for one beside
             each mask.
         report: Figures of the run as JSON: a file, or .json for one beside each mask.
@@ -76,8 +77,8 @@ def segment(
     paths = mask_paths(images, name, out)
     check_companions(companions, images, model, name, paths)
     if len(images) > 1:
-        return _segment_all(images, model, paths, settings, overwrite, companions, terminal)
-    done = segment_one(images[0], model, paths[0], settings, overwrite, terminal)
+        return _segment_all(images, model, paths, settings, conduct, companions, terminal)
+    done = segment_one(images[0], model, paths[0], settings, conduct, terminal)
     _write_companions(companions, done, images[0], settings, terminal)
     return 0
 
@@ -96,7 +97,7 @@ def segment_one(
     model: Path,
     out: Path | None,
     settings: Settings,
-    overwrite: bool,
+    conduct: Conduct,
     terminal: Terminal,
     title: str | None = None,
 ) -> Prediction:
@@ -115,12 +116,12 @@ def segment_one(
                 model,
                 out,
                 settings,
-                overwrite=overwrite,
+                conduct,
                 on_plan=announce,
                 on_progress=progress,
             )
     except Exception:
-        how = "without --overwrite continues it" if overwrite else "continues it"
+        how = "without --overwrite continues it" if conduct.overwrite else "continues it"
         for mask in begun:
             terminal.note(
                 f"{mask} is unfinished: the same command {how}, and --overwrite starts again, "
@@ -165,7 +166,7 @@ def _segment_all(
     model: Path,
     paths: list[Path | None],
     settings: Settings,
-    overwrite: bool,
+    conduct: Conduct,
     companions: Sequence[Companion],
     terminal: Terminal,
 ) -> int:
@@ -174,7 +175,7 @@ def _segment_all(
     for number, (image, path) in enumerate(zip(images, paths, strict=True), 1):
         title = f"[{number}/{len(images)}] {image.name}"
         try:
-            done = segment_one(image, model, path, settings, overwrite, terminal, title)
+            done = segment_one(image, model, path, settings, conduct, terminal, title)
             _write_companions(companions, done, image, settings, terminal)
         except DeviceError:
             raise

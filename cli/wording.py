@@ -3,11 +3,17 @@
 import re
 from dataclasses import fields
 
+from ..engine.conduct import Conduct
 from ..engine.settings import Settings
 from ..engine.training.settings import TrainingSettings
 
 _NAMES = "|".join(
-    [*(field.name for field in fields(Settings)), "out", "overwrite", "prune", "width"]
+    [
+        *(field.name for kind in (Settings, Conduct) for field in fields(kind)),
+        "out",
+        "prune",
+        "width",
+    ]
 )
 _IN_TRAINING = "|".join(
     [

@@ -26,6 +26,7 @@ from .backends.base import Runner
 from .backends.metadata import differing
 from .block import Worker
 from .channels import choose_channels
+from .conduct import Conduct
 from .constant_tiles import RememberingRunner
 from .halving import HalvingRunner
 from .levels import choose_level
@@ -38,11 +39,14 @@ from .ready import make_ready
 from .settings import Settings, typed
 from .sources import SegmentedSource, Source, open_source
 from .stages import Stopwatch
+from .stitcher.lock import one_writer
 from .stitcher.mask import Mask
 from .stitcher.records import Record
 from .stitcher.store import claim, clear, open_store, place, stored_plan
 
 log = logging.getLogger(__name__)
+
+DEFAULT = Conduct()
 
 
 def predict(
@@ -50,8 +54,8 @@ def predict(
     model: Any,
     out: str | os.PathLike[str] | Store | None,
     settings: Settings,
+    conduct: Conduct = DEFAULT,
     *,
-    overwrite: bool = False,
     on_plan: Callable[[Plan], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Prediction:
@@ -63,8 +67,9 @@ def predict(
         default = _default_out(image, settings.mask_of(network.facts.name))
         store = open_store(default if out is None else out)
         _keep_apart(image, store)
+        opened.enter_context(one_writer(store, conduct.break_lock))
         fresh = stored_plan(store, damaged_ok=True) is None
-        plan, run = _settle(store, source, network, settings, overwrite)
+        plan, run = _settle(store, source, network, settings, conduct.overwrite)
         if fresh:
             opened.enter_context(_given_up_if_empty(store, plan))
         for note in plan.notes:

@@ -25,6 +25,9 @@ else:
 OURS = "tile_infer"
 """Group inside the mask's group: its attributes hold the plan, its array the records."""
 
+LOCK = "lock"
+"""File in that group while a process writes."""
+
 _PLAN_KEY = f"{OURS}/zarr.json"
 
 
@@ -82,7 +85,7 @@ def stored_plan(store: Store, *, damaged_ok: bool = False) -> dict[str, Any] | N
 def _is_empty(store: Store) -> bool:
     if isinstance(store, LocalStore):  # what a claim left behind that was cut short does not count
         ours = store.root / OURS
-        without_meaning = {ours, *_partial_files(ours)}
+        without_meaning = {ours, *ours.glob(f"{LOCK}*"), *_partial_files(ours)}
         return all(path in without_meaning for path in store.root.rglob("*"))
     return sync(store.is_empty(""))
 
@@ -108,11 +111,18 @@ def claim(store: Store, plan: dict[str, Any]) -> dict[str, Any]:
 
 
 def clear(store: Store) -> None:
-    """Delete a mask that this package wrote."""
-    if isinstance(store, LocalStore):
-        shutil.rmtree(store.root)
-    else:
+    """Delete a mask that this package wrote; the lock on it stays."""
+    if not isinstance(store, LocalStore):
         sync(store.clear())
+        return
+    ours = store.root / OURS
+    for path in [*store.root.iterdir(), *ours.iterdir()]:
+        if path == ours or path.name.startswith(LOCK):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def remove_partial_files(store: Store) -> None:
