@@ -64,6 +64,14 @@ def _shares(report: dict[str, Any]) -> list[tuple[str, str]]:
     if report["nodata"]["pixels"]:
         share = 100 * report["nodata"]["share"]
         shares.append(("nodata", f"{share:.2f} % of the image; the classes are shares of the rest"))
+    unread, not_finite = report["unread"], report["not_finite"]
+    if unread["places"]:
+        count = len(unread["places"])
+        text = f"{unread['pixels']} px not computed: {count} places of the image cannot be decoded"
+        shares.append(("unread", f"{text} (--report lists them)"))
+    if not_finite["pixels"]:
+        text = f"{not_finite['pixels']} px in {len(not_finite['blocks'])} blocks"
+        shares.append(("NaN", f"{text}: not computed"))
     return shares
 
 

@@ -20,6 +20,7 @@ from ..tiler.errors import (
 from ..tiler.mirror import extend
 from ..tiler.window import partition_of_unity
 from .backends.base import Output, Runner
+from .conduct import Conduct
 from .decision import decide
 from .nodata import Missing, empty_of_mask, fill_missing, leave_out
 from .plan import Plan
@@ -27,6 +28,7 @@ from .sources import Source
 from .stages import Stopwatch
 from .stitcher.mask import Mask
 from .stitcher.records import Record
+from .unread import Unread, marked, read_rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class Worker:
     """Where the result goes; ``None`` where labels are only looked at."""
     device: Executor
     """Runs the tiles of all blocks, first come, first served; the last block has it for itself."""
+    conduct: Conduct = field(default_factory=Conduct)
+    """What to do where something is wrong."""
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     """What the time goes to."""
 
@@ -69,7 +73,7 @@ def infer_block(worker: Worker, block: int) -> Record:
     where = f"block {block} (pixels {box.y.start}:{box.y.stop}, {box.x.start}:{box.x.stop})"
     worker.stopwatch.start()
     try:
-        pixels, empty = read_box(worker, box)
+        pixels, empty, unread = read_box(worker, box)
     except ImageError as error:  # names file and pixels already
         raise ImageError(f"{error} (reading {where})") from error
     except Exception as error:
@@ -83,14 +87,14 @@ def infer_block(worker: Worker, block: int) -> Record:
         raise ModelError(f"running {plan.network.name}, {where}: {_cause(error)}") from error
     filled = leave_out(empty, labels, scores, plan.recipe)
     record = Record.of(block, labels, len(plan.class_names), plan.recipe.not_computed, filled)
-    if record.not_computed:
+    if record.not_computed and worker.conduct.on_nan == "stop":
         raise NumericError(
             f"{plan.network.name} returned NaN or infinity for {record.not_computed} pixels of "
-            f"{where}; check the normalisation and the precision"
+            f"{where}; check the normalisation and the precision, or count them with on_nan=report"
         )
     lap("assembling")
     try:
-        mask.write(record, box, labels, scores)
+        mask.write(record, box, labels, scores, unread)
     except Exception as error:
         raise OutputError(f"writing {where}: {_cause(error)}") from error
     lap("writing")
@@ -101,17 +105,25 @@ def _cause(error: Exception) -> str:
     return error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
 
 
-def read_box(worker: Worker, box: Box) -> tuple[NDArray[np.generic], Missing | None]:
+def read_box(worker: Worker, box: Box) -> tuple[NDArray[np.generic], Missing | None, Unread | None]:
     """Return what the block's tiles are fed, mirrored beyond the image: ``(y, x, channel)``.
 
-    Besides, which of the block's pixels, ``(y, x)``, lie where the image has no data.
+    Besides, which of the block's pixels, ``(y, x)``, lie where the image has no data, and what of
+    the image cannot be decoded.
     """
     plan = worker.plan
-    region = plan.grid.region(box)
-    pixels = worker.source.read(plan.level, region, plan.channels)
-    pixels, empty = fill_missing(pixels, plan.nodata, plan.recipe)
+    region, places = plan.grid.region(box), tuple[Box, ...]()
+    if worker.conduct.on_read_error == "fill":
+        pixels, places = read_rest(worker.source, plan.level, region, plan.channels)
+    else:
+        pixels = worker.source.read(plan.level, region, plan.channels)
+    broken = marked(places, region)
+    pixels, empty = fill_missing(pixels, plan.nodata, plan.recipe, broken)
     pixels = extend(pixels, region, plan.grid.input_box(box), plan.grid.image_shape)
-    return pixels, empty_of_mask(empty, region, box, plan.grid.scale)
+    scale = plan.grid.scale
+    lost = empty_of_mask(broken, region, box, scale)
+    unread = Unread(places, 0 if lost is None else int(np.count_nonzero(lost))) if places else None
+    return pixels, empty_of_mask(empty, region, box, scale), unread
 
 
 def infer_box(

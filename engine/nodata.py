@@ -105,7 +105,10 @@ def missing(pixels: NDArray[np.generic], nodata: float | None) -> Missing | None
 
 
 def fill_missing(
-    pixels: NDArray[np.generic], nodata: float | None, recipe: Recipe
+    pixels: NDArray[np.generic],
+    nodata: float | None,
+    recipe: Recipe,
+    broken: Missing | None = None,
 ) -> tuple[NDArray[np.generic], Missing | None]:
     """Replace the values that hold no data by what the network sees as 0.
 
@@ -116,6 +119,7 @@ def fill_missing(
         pixels: ``(y, x, channel)``; changed in place unless they are read-only.
         nodata: The value that holds no data besides NaN.
         recipe: Its ``offset`` counts.
+        broken: Pixels, ``(y, x)``, that hold no data in any channel, whatever their value.
 
     Returns:
         The pixels, and at which of them, ``(y, x)``, no channel holds data; ``None`` for nowhere.
@@ -123,6 +127,8 @@ def fill_missing(
     empty: Missing | None = None
     for channel, offset in enumerate(recipe.offset):
         found = missing(pixels[..., channel], nodata)
+        if broken is not None:
+            found = broken if found is None else found | broken
         if found is None:
             empty = np.zeros(pixels.shape[:2], np.bool_)
             continue

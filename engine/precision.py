@@ -139,7 +139,7 @@ def _trial(plan: Plan, source: Source, network: Network, boxes: list[Box]) -> _T
         return None
 
     def look(box: Box) -> tuple[NDArray[np.generic], float]:
-        pixels, empty = read_box(worker, box)
+        pixels, empty, _ = read_box(worker, box)
         begun = perf_counter()
         labels, _ = infer_box(worker, box, pixels)
         seconds = perf_counter() - begun

@@ -89,7 +89,7 @@ def predict(
             halving = HalvingRunner(run or prepare(network, plan), plan.network.batch or 1)
             remembering = RememberingRunner(halving)
             device = opened.enter_context(ThreadPoolExecutor(plan.workers, "device"))
-            worker = Worker(plan, source, remembering, mask, device, stopwatch)
+            worker = Worker(plan, source, remembering, mask, device, conduct, stopwatch)
             sizes = {block: plan.grid.block_box(block).shape for block in todo}
             clock = Clock(plan.grid.blocks, len(records), sum(h * w for h, w in sizes.values()))
             if on_progress:
@@ -119,6 +119,7 @@ def predict(
             plan,
             place(store),
             records.values(),
+            mask.unread().values(),
             perf_counter() - begun,
             len(todo),
             stopwatch.seconds,

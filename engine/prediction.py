@@ -15,6 +15,8 @@ from .plan import Plan, network_summary
 from .stages import Stage
 from .stitcher.records import Record
 from .stitcher.store import ZarrArray
+from .stitcher.unread_places import all_places
+from .unread import Unread
 
 if TYPE_CHECKING:
     from .exports.colours import Colours
@@ -94,6 +96,7 @@ def build_report(
     plan: Plan,
     place: str,
     records: Iterable[Record],
+    unread: Iterable[Unread],
     seconds: float,
     blocks_run: int,
     stages: Mapping[Stage, float],
@@ -105,17 +108,20 @@ def build_report(
         plan: The plan.
         place: Where the mask is.
         records: One record for each block.
+        unread: What could not be decoded of the image, for each block that lacks something.
         seconds: Time this run took.
         blocks_run: Blocks that this run computed; the others were there before.
         stages: Seconds that this run spent in each stage, summed over its threads.
         counts: What this run did, to be checked against the plan.
 
     Returns:
-        The figures. Shares of classes are of the pixels with data, that of nodata is of all.
+        The figures. Shares of classes are of the pixels that have one, that of nodata is of all.
     """
-    records = list(records)
+    records, unread = sorted(records, key=lambda record: record.block), list(unread)
     totals = np.array([record.pixels for record in records], np.int64).sum(axis=0).tolist()
     filled = sum(record.filled for record in records)
+    lost = sum(each.pixels for each in unread)
+    broken = {record.block: record.not_computed for record in records if record.not_computed}
     grid = plan.grid
     pixel = plan.pixel_size
     area = pixel[0] * pixel[1] if pixel else None
@@ -138,12 +144,17 @@ def build_report(
                 "label": label,
                 "name": name,
                 "pixels": count,
-                "share": round(count / max(1, pixels - filled), 6),
+                "share": round(count / max(1, sum(totals)), 6),
                 "area": None if area is None else count * area,
             }
             for label, (name, count) in enumerate(zip(plan.class_names, totals, strict=True))
         ],
-        "nodata": {"pixels": filled, "share": round(filled / pixels, 6)},
+        "nodata": {"pixels": filled - lost, "share": round((filled - lost) / pixels, 6)},
+        "unread": {"pixels": lost, "level": plan.level, "places": all_places(unread)},
+        "not_finite": {
+            "pixels": sum(broken.values()),
+            "blocks": [{"block": block, "pixels": count} for block, count in broken.items()],
+        },
         "area_unit": f"{plan.image.unit} squared" if area and plan.image.unit else None,
         "network": network_summary(plan.network, plan.probe),
         "plan": plan.summary(),

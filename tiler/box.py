@@ -24,6 +24,11 @@ class Interval:
         """Number of pixels."""
         return self.stop - self.start
 
+    @property
+    def ends(self) -> tuple[int, int]:
+        """``(start, stop)``."""
+        return self.start, self.stop
+
     def clip(self, start: int, stop: int) -> "Interval":
         """Return the part inside ``[start, stop)``, empty where there is none."""
         begin = min(max(self.start, start), stop)
@@ -52,6 +57,14 @@ class Box(NamedTuple):
     def shift(self, y: int, x: int) -> "Box":
         """Return the rectangle moved by ``y`` and ``x`` pixels."""
         return Box(self.y.shift(y), self.x.shift(x))
+
+    def clip(self, other: "Box") -> "Box":
+        """Return the part inside another rectangle, empty where there is none.
+
+        >>> Box.of(0, 4, 0, 4).clip(Box.of(2, 9, 3, 9)).shape
+        (2, 1)
+        """
+        return Box(self.y.clip(*other.y.ends), self.x.clip(*other.x.ends))
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -148,6 +148,8 @@ class SlideSource:
                 (round(x * scale), round(y * scale)), level, (width, height)
             )
         except Exception as error:  # of OpenSlide, of Pillow, of ctypes once it is closed
+            if not self._closed:  # after an error, OpenSlide reads nothing more from what is open
+                self._slide = _opened(self._path)
             raise ImageError(
                 f"{self._path}: level {level}, pixels y {y}:{y + height}, x {x}:{x + width} cannot "
                 f"be read: {first_line(error)}; get a good copy, with all files of the slide"

@@ -14,11 +14,13 @@ from zarr.core.array_spec import ArrayConfigParams
 
 from ...tiler.box import Box
 from ..plan import Plan
+from ..unread import Unread
 from .codecs import label_codec, score_codec
 from .metadata import group_attributes
 from .pyramid import block_levels, box_at, build_level, halve, level_shapes
 from .records import Record, create_records, read_records, write_record
 from .store import OURS, ZarrArray, chunk_keys, remove_partial_files
+from .unread_places import all_places, read_unread, write_unread
 
 # With this set, a chunk of one value is a file like any other, and a chunk's presence means that it
 # was written. zarr does not store it: every array is opened through `_open`.
@@ -60,10 +62,10 @@ class Mask:
                 ("class", "y", "x"),
                 score_codec(),
             )
-        ours = zarr.open_group(store, path=OURS, mode="r+")
-        records = ours.get("records")
+        self._ours = zarr.open_group(store, path=OURS, mode="r+")
+        records = self._ours.get("records")
         if records is None:
-            records = create_records(ours, plan.grid.blocks, len(plan.class_names))
+            records = create_records(self._ours, plan.grid.blocks, len(plan.class_names))
         assert isinstance(records, zarr.Array)
         self.records = records
         self.chunks_written = 0
@@ -102,6 +104,7 @@ class Mask:
         box: Box,
         labels: NDArray[np.generic],
         scores: NDArray[np.floating] | None,
+        unread: Unread | None = None,
     ) -> None:
         """Write a block's chunks, each once, and then its record.
 
@@ -110,6 +113,7 @@ class Mask:
             box: Its pixels.
             labels: ``(y, x)``.
             scores: ``(class, y, x)``, where the plan stores them.
+            unread: What of its image could not be decoded.
         """
         if self.scores is not None and scores is not None:
             self._put(self.scores, box, scores)
@@ -117,7 +121,13 @@ class Mask:
         for level in range(1, self.block_levels + 1):
             labels = halve(labels)
             self._put(self.levels[level], box_at(box, level), labels)
+        if unread is not None:
+            write_unread(self._ours, record.block, unread)
         write_record(self.records, record)
+
+    def unread(self) -> dict[int, Unread]:
+        """Return what could not be decoded of the image, by block."""
+        return read_unread(self._ours)
 
     def _put(self, array: ZarrArray, box: Box, values: NDArray[np.generic]) -> None:
         array[(..., *box.slices)] = values
@@ -158,7 +168,9 @@ class Mask:
         """Build the levels that no block could, and mark the mask as complete."""
         for level in range(self.block_levels + 1, len(self.levels)):
             self.chunks_written += build_level(self.levels[level - 1], self.levels[level])
-        self.group.attrs.update({OURS: {**self._provenance(), "complete": True}})
+        places = all_places(self.unread().values())
+        unread = {"unread": places} if places else {}
+        self.group.attrs.update({OURS: {**self._provenance(), **unread, "complete": True}})
 
     def _provenance(self) -> dict[str, Any]:
         found = self.group.attrs.get(OURS, {})

@@ -37,7 +37,7 @@ def blended(plan: Plan, image: NDArray[np.generic]) -> NDArray[np.float32]:
         worker = Worker(plan, source, ones, None, device)
         for block in range(plan.grid.blocks):
             box = plan.grid.block_box(block)
-            pixels, _ = block_module.read_box(worker, box)
+            pixels, *_ = block_module.read_box(worker, box)
             scores = block_module._blend(worker, box, pixels)[1]
             assert scores is not None
             assert scores.dtype == np.float32
