@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import zarr
+from onnx import TensorProto, helper
 from torch import nn
 
 from tile_infer import (
@@ -132,9 +134,17 @@ def test_an_onnx_file_run_by_torch_gives_the_same_mask(tmp_path: Path) -> None:
     assert 0.05 < labels.mean() < 0.95
 
 
+@pytest.mark.parametrize("takes", ["numbers", "bytes"])
 def test_an_operator_that_torch_understands_otherwise_is_caught(
-    model: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, takes: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if takes == "bytes":
+        stored = onnx.load(model)
+        stored.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+        stored.graph.node[0].input[0] = "numbers"
+        cast = helper.make_node("Cast", ["image"], ["numbers"], to=TensorProto.FLOAT)
+        stored.graph.node.insert(0, cast)
+        onnx.save(stored, model)
     plan_prediction(IMAGE, model, backend="torch")
     right = LAYERS["Conv"].run
     turned = Operator(lambda attributes, x, weight: right(attributes, x, weight.mT))
