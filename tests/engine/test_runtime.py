@@ -26,6 +26,7 @@ from tile_infer.engine.backends import open_network
 from tile_infer.engine.backends.base import Execution
 from tile_infer.engine.backends.onnx import OnnxNetwork
 from tile_infer.engine.backends.onnx_torch import OnnxInTorch
+from tile_infer.engine.backends.torch_graph import NoGraphError
 from tile_infer.engine.backends.torch_layers import LAYERS
 from tile_infer.engine.backends.torch_operators import Operator
 from tile_infer.engine.networks.export import export_onnx
@@ -132,6 +133,21 @@ def test_an_onnx_file_run_by_torch_gives_the_same_mask(tmp_path: Path) -> None:
     labels = np.asarray(by_onnx)
     assert np.array_equal(labels[sure], np.asarray(by_torch)[sure])
     assert 0.05 < labels.mean() < 0.95
+
+
+def test_a_network_that_torch_cannot_trace_is_run_one_tile_at_a_time(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tile_infer.engine.sizing.cpu_cores", lambda: 2)
+    assert plan_prediction(IMAGE, model, backend="torch", tile=(40, 40)).workers == 2
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise NoGraphError("no graph")
+
+    monkeypatch.setattr("tile_infer.engine.backends.torch.quicken", refuse)
+    plan = plan_prediction(IMAGE, model, backend="torch", tile=(40, 40))
+    assert (plan.execution.form, plan.workers) == ("module", 1)
+    assert any("one block at a time: no graph" in note for note in plan.notes)
 
 
 @pytest.mark.parametrize("takes", ["numbers", "bytes"])
