@@ -78,6 +78,8 @@ def test_on_a_gpu_an_onnx_file_is_run_by_torch_where_onnx_runtime_cannot(
 
     assert tried(model) == [(None, None), ("torch", None), (None, "cpu")]
     assert tried(model, backend="onnx") == [("onnx", None), ("onnx", "cpu")]
+    assert tried(model, precision="bf16") == [(None, None), (None, "cpu")]  # Torch's from the first
+    assert tried(model, backend="openvino") == [("openvino", None)]
     assert tried(model, device="cpu") == [(None, "cpu")]
     assert tried(nn.Conv2d(2, 3, 3)) == [(None, None), (None, "cpu")]
 
