@@ -175,33 +175,16 @@ def _shares(row: dict[str, Any], alone: dict[str, Any], per_px: float) -> dict[s
 
 
 def multiply_adds_per_px(width: int) -> float:
-    """Return what a valid U-Net needs for a pixel of mask, borders left out.
-
-    The work grows with the square of the side, so the second difference tells.
-    """
-    step = 16 * 64
-    one, two, three = (_multiply_adds(width, 572 + n * step) for n in range(3))
-    return (three - 2 * two + one) / (2 * step**2)
-
-
-def _multiply_adds(width: int, side: int) -> float:
-    """Count a valid U-Net's multiply-adds layer by layer, as the paper draws it."""
-    total, channels, depth = 0.0, 3, 4
+    """Return what a U-Net needs for a pixel of mask, layer by layer, borders left out."""
+    total, before, depth = 0.0, 3, 4
     for level in range(depth + 1):
-        for _ in range(2):
-            side -= 2
-            total += side**2 * 9 * channels * (width << level)
-            channels = width << level
-        if level < depth:
-            side //= 2
-    for level in reversed(range(depth)):
-        total += side**2 * 4 * channels * (width << level)
-        side, channels = 2 * side, 2 * (width << level)
-        for _ in range(2):
-            side -= 2
-            total += side**2 * 9 * channels * (width << level)
-            channels = width << level
-    return total + side**2 * channels * 2
+        channels = width << level
+        down = 9 * (before * channels + channels**2)
+        # From twice the channels, at a quarter of the pixels, four pixels from each.
+        up = 2 * channels**2 + 9 * (2 * channels**2 + channels**2) if level < depth else 0
+        total += (down + up) / 4**level
+        before = channels
+    return total + 2 * width
 
 
 def main() -> None:
