@@ -10,9 +10,9 @@ With ``--device cpu --small`` the same code runs anywhere, to try it.
 
 import argparse
 import json
-import shutil
 import sys
 import tempfile
+from math import prod
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,6 +22,7 @@ import torch
 import zarr
 
 from balanced import balance
+from engine_process import run_engine
 from fresh_process import output
 from results_file import save
 from slide_file import described
@@ -38,41 +39,6 @@ PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 SIDE_PX = {"threshold": 40960, 16: 20480, 64: 20480}
 HERE = Path(__file__).parent
 
-RUN = """
-import json, sys
-from time import perf_counter
-import torch
-from tile_infer import predict_large
-slide, model, out, device, precision, compiled = sys.argv[1:]
-moments, begun = [], perf_counter()
-prediction = predict_large(
-    slide, model, out, device=device, precision=precision, compile=compiled == "1" or None,
-    trust_model=True, on_progress=lambda _: moments.append(perf_counter()),
-)
-wall, plan = perf_counter() - begun, prediction.plan
-assert not prediction.report["counts"]["tiles_remembered"]
-(height, width), (inner, across) = plan.grid.tile, plan.grid.window
-pixels = plan.grid.shape[0] * plan.grid.shape[1]
-print(json.dumps({
-    "seconds": wall,
-    "blocks_seconds": moments[-1] - moments[0],
-    "mpx_per_second": pixels / wall / 1e6,
-    "blocks_mpx_per_second": pixels / (moments[-1] - moments[0]) / 1e6,
-    "backend": plan.execution.backend,
-    "form": plan.execution.form,
-    "tile": plan.grid.tile,
-    "batch": plan.batch,
-    "workers": plan.execution.workers,
-    "redundancy": plan.redundancy,
-    "to_device_bytes_per_px": plan.grid.tiles * height * width * plan.recipe.channels / pixels,
-    "from_device_bytes_per_px": plan.grid.tiles * inner * across / pixels,
-    "stages": prediction.report["stages"],
-    "peak_rss_bytes": prediction.report["peak_rss_bytes"],
-    "peak_device_bytes": torch.cuda.max_memory_allocated() if device != "cpu" else None,
-    "warnings": plan.warnings,
-}))
-"""
-
 
 class Threshold(torch.nn.Module):
     """A network that costs nothing: red, less a half."""
@@ -82,7 +48,7 @@ class Threshold(torch.nn.Module):
         return images[:, :1] - 0.5
 
 
-def write_network(path: Path, width: int | None) -> torch.nn.Module:
+def write_network(path: Path, width: int | None) -> None:
     """Write a U-Net of random weights that says both classes as often, or the threshold."""
     torch.manual_seed(0)
     network: torch.nn.Module = Threshold()
@@ -92,18 +58,22 @@ def write_network(path: Path, width: int | None) -> torch.nn.Module:
         network = unet
     traced: Any = torch.jit.trace(network, torch.zeros(1, 3, 572, 604))  # type: ignore[no-untyped-call]
     traced.save(str(path))
-    return network
 
 
 def engine(
-    slide: Path, model: Path, out: Path, device: str, way: tuple[str, bool]
+    slide: Path, model: Path, out: Path, side: int, device: str, **options: Any
 ) -> dict[str, Any]:
     """Segment in a process of its own; return its figures."""
-    shutil.rmtree(out, ignore_errors=True)
-    precision, compiled = way
-    command = [sys.executable, "-W", "ignore", "-c", RUN, slide, model, out, device, precision]
-    found: dict[str, Any] = json.loads(output([*command, int(compiled)]).splitlines()[-1])
-    return found
+    found = run_engine(slide, model, out, "torch", device=device, trust_model=True, **options)
+    assert not found.pop("tiles_remembered"), "a textured slide has no tile of one colour"
+    tiles, window = found.pop("tiles"), found.pop("window")
+    return {
+        **found,
+        "mpx_per_second": side**2 / found["seconds"] / 1e6,
+        "blocks_mpx_per_second": side**2 / found["blocks_seconds"] / 1e6,
+        "to_device_bytes_per_px": tiles * prod(found["tile"]) * 3 / side**2,
+        "from_device_bytes_per_px": tiles * prod(window) / side**2,
+    }
 
 
 def differing(one: Path, other: Path) -> float:
@@ -135,10 +105,11 @@ def measured(
     for precision in options.precisions:
         for compiled in (False, True) if options.compile else (False,):
             out = reference if (precision, compiled) == ("fp32", False) else folder / "mask.zarr"
-            way = precision, compiled
+            way = {"precision": precision, "compile": compiled or None}
             try:
                 ran = [
-                    engine(slide, model, out, options.device, way) for _ in range(options.rounds)
+                    engine(slide, model, out, side, options.device, **way)
+                    for _ in range(options.rounds)
                 ]
             except Exception as error:
                 rows.append({"precision": precision, "compiled": compiled, "failed": str(error)})
@@ -175,33 +146,16 @@ def _shares(row: dict[str, Any], alone: dict[str, Any], per_px: float) -> dict[s
 
 
 def multiply_adds_per_px(width: int) -> float:
-    """Return what a valid U-Net needs for a pixel of mask, borders left out.
-
-    The work grows with the square of the side, so the second difference tells.
-    """
-    step = 16 * 64
-    one, two, three = (_multiply_adds(width, 572 + n * step) for n in range(3))
-    return (three - 2 * two + one) / (2 * step**2)
-
-
-def _multiply_adds(width: int, side: int) -> float:
-    """Count a valid U-Net's multiply-adds layer by layer, as the paper draws it."""
-    total, channels, depth = 0.0, 3, 4
+    """Return what a U-Net needs for a pixel of mask, layer by layer, borders left out."""
+    total, before, depth = 0.0, 3, 4
     for level in range(depth + 1):
-        for _ in range(2):
-            side -= 2
-            total += side**2 * 9 * channels * (width << level)
-            channels = width << level
-        if level < depth:
-            side //= 2
-    for level in reversed(range(depth)):
-        total += side**2 * 4 * channels * (width << level)
-        side, channels = 2 * side, 2 * (width << level)
-        for _ in range(2):
-            side -= 2
-            total += side**2 * 9 * channels * (width << level)
-            channels = width << level
-    return total + side**2 * channels * 2
+        channels = width << level
+        down = 9 * (before * channels + channels**2)
+        # From twice the channels, at a quarter of the pixels, four pixels from each.
+        up = 2 * channels**2 + 9 * (2 * channels**2 + channels**2) if level < depth else 0
+        total += (down + up) / 4**level
+        before = channels
+    return total + 2 * width
 
 
 def main() -> None:

@@ -10,9 +10,7 @@ what they found for the next ones, are not among them, but stated.
 """
 
 import argparse
-import json
 import shutil
-import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -22,7 +20,7 @@ from typing import Any
 import torch
 
 from alone import Library, Setup, decoded, opened, seconds_per_tile, setups, sweep, written
-from fresh_process import output
+from engine_process import run_engine
 from results_file import save
 from slide_file import described
 from tile_infer.engine.backends.device import cpu_cores
@@ -62,35 +60,9 @@ def setup_of(row: dict[str, Any]) -> Setup:
     return Setup(**{name: row[name] for name in Setup.__dataclass_fields__})
 
 
-RUN = """
-import json, sys
-from time import perf_counter
-import onnxruntime, openvino
-from tile_infer import predict_large
-slide, model, out = sys.argv[1:]
-moments, begun = [], perf_counter()
-prediction = predict_large(
-    slide, model, out, device="cpu", on_progress=lambda _: moments.append(perf_counter())
-)
-wall, plan = perf_counter() - begun, prediction.plan
-print(json.dumps({
-    "seconds": wall,
-    "blocks_seconds": moments[-1] - moments[0],
-    "backend": plan.execution.backend,
-    "tile": plan.grid.tile,
-    "redundancy": plan.redundancy,
-    "stages": prediction.report["stages"],
-}))
-"""
-
-
 def engine(slide: Path, model: Path, out: Path) -> dict[str, Any]:
-    """Segment in a process of its own; return the seconds of the call and of its blocks."""
-    shutil.rmtree(out, ignore_errors=True)
-    found: dict[str, Any] = json.loads(
-        output([sys.executable, "-W", "ignore", "-c", RUN, slide, model, out])
-    )
-    return found
+    """Segment as everybody would; what may run the network is imported before the clock starts."""
+    return run_engine(slide, model, out, "onnxruntime", "openvino", device="cpu")
 
 
 def measured(folder: Path, width: int, rounds: int, side: int, at_least: float) -> dict[str, Any]:

@@ -78,6 +78,9 @@ def generated() -> list[str]:
     ]
 
 
+PADDINGS = {"same": "zero-padded", "valid": "the paper's"}
+
+
 def peers(table: str) -> str:
     """Return a table of what others take for the same slide and network."""
     figures = load("peers")
@@ -87,7 +90,7 @@ def peers(table: str) -> str:
     ]
     ours = {
         row["padding"]: row["median_seconds"]
-        for row in reversed(figures[table])
+        for row in figures[table]
         if row["name"] == "tile-infer"
     }
     for row in figures[table]:
@@ -120,9 +123,6 @@ def peers(table: str) -> str:
             "`benchmarks/peers.py`.",
         ]
     )
-
-
-PADDINGS = {"same": "zero-padded", "valid": "the paper's"}
 
 
 def gpu() -> str:

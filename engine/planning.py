@@ -98,7 +98,7 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
     if form != execution.form:  # a tile of this size goes another way through the module
         why_not = reason
         layout, calibration_notes = settled(replace(execution, form=form))
-    slow = facts.backend == "torch" and form == "module" and why_not and not settings.compile
+    slow = form == "module" and why_not and not settings.compile
     tiling, recipe, execution = layout.tiling, layout.recipe, layout.execution
     grid = tiling.grid
     spare_bytes = (settings.memory or available_bytes()) - layout.memory_bytes

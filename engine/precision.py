@@ -58,7 +58,7 @@ def fastest_precision(plan: Plan, source: Source, network: Network) -> Plan:
     if usual is None:
         return plan  # the run itself will say what is wrong
     best, seconds, changed, notes = plan, usual.seconds, None, []
-    for execution in _candidates(plan, network):
+    for execution in _candidates(plan):
         there = replace(plan, execution=execution)
         trial = _trial(there, source, network, boxes)
         if trial is None:
@@ -119,12 +119,12 @@ def _variance(plan: Plan, source: Source, cell: Box) -> float:
     return float((pixels.var(axis=(0, 1), dtype=np.float64) * scale**2).sum())
 
 
-def _candidates(plan: Plan, network: Network) -> list[Execution]:
+def _candidates(plan: Plan) -> list[Execution]:
     """Return where else the plan could run, apart from fp32; not all of it has to be there."""
     execution = plan.execution
     if execution.device != "cpu":
         return [replace(execution, precision=each) for each in ("tf32", "bf16", "fp16")]
-    if network.facts.backend == "onnx" and execution.backend != "torch":
+    if execution.backend != "torch":
         if "backend" in plan.asked and execution.backend != "openvino":
             return []  # ONNX Runtime has no other on a CPU
         execution = replace(execution, backend="openvino")

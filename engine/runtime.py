@@ -35,15 +35,13 @@ def choose_runtime(network: NetworkFacts, settings: Settings) -> tuple[Backend, 
     if backend == "openvino" and device == "auto":
         device = "cpu"
     device = resolve_device(device)
-    if asked == "auto" and device == "cpu" and settings.precision == "bf16" and backend == "onnx":
-        if find_spec("openvino") is None:
+    if asked == "auto" and backend == "onnx" and settings.precision == "bf16":  # it has none
+        backend = "openvino" if device == "cpu" else "torch"
+        if backend == "openvino" and find_spec("openvino") is None:
             raise MissingExtraError(
                 "precision=bf16 needs the library openvino for an ONNX file on a CPU: pip install "
                 "openvino"
             )
-        backend = "openvino"
-    if asked == "auto" and device != "cpu" and settings.precision == "bf16":
-        backend = "torch"
     return backend, device
 
 
@@ -88,10 +86,10 @@ def attempts(network: NetworkFacts, settings: Settings) -> Iterator[Settings]:
     given up in the end.
     """
     yield settings
-    if resolve_device(settings.device or "auto") == "cpu":
+    backend, device = choose_runtime(network, settings)
+    if device == "cpu":
         return
-    free = network.backend == "onnx" and settings.backend in (None, "auto")
-    if free and find_spec("torch"):
+    if backend == "onnx" and settings.backend in (None, "auto") and find_spec("torch"):
         yield replace(settings, backend="torch")
     if settings.device in (None, "auto"):
         yield replace(settings, device="cpu")

@@ -86,7 +86,7 @@ def choose_batch(
     batch = network.batch or settings.batch_size
     if execution.device == "cpu":
         # A module as it is may keep something on itself while it runs.
-        alone = network.backend == "torch" and execution.form == "module"
+        alone = execution.backend == "torch" and execution.form == "module"
         return batch or 1, 1 if alone else cpu_cores()
     fitting = device_bytes // max(1, tile_bytes)
     # Two, so that one copies while the other computes.

@@ -30,8 +30,9 @@ def segment(job: Job) -> Done:
 
 if __name__ == "__main__":
     # As everybody's libraries, what runs the network is imported before the clock starts.
-    by_torch = not any(each.endswith(".onnx") for each in sys.argv)
-    import_module("torch.fx.experimental.proxy_tensor" if by_torch else "onnxruntime")
-    if by_torch:
+    if any(each.endswith(".onnx") for each in sys.argv):
+        import_module("onnxruntime")
+    else:
+        import_module("torch.fx.experimental.proxy_tensor")
         import_module("torch._dynamo")  # what Torch's tracer imports when it is first used
     run(segment, "tile-infer", "onnxruntime-gpu", "zarr", "tifffile")

@@ -28,7 +28,7 @@ class _Step:
     node: onnx.NodeProto
     attributes: Attributes
     operator: Operator | None
-    """``None`` for what only ever deals with shapes."""
+    """``None`` where no input is a map."""
     unused: tuple[str, ...]
     """What no later node needs."""
 
@@ -45,35 +45,37 @@ class OnnxModule(nn.Module):
         super().__init__()
         self.image, self.logits = facts.image, facts.logits
         self._opsets = list(facts.model.opset_import)
-        self._known = {
+        known = {
             entry.name: numpy_helper.to_array(entry) for entry in facts.model.graph.initializer
         }
         needed = _needed(facts)
         _check(needed)
-        nodes = []
+        table, maps = {**OPERATORS, **LAYERS}, {self.image}
+        on_host, on_device = set[str](), set[str]()
+        nodes: list[tuple[onnx.NodeProto, Operator | None]] = []
         for node in needed:
-            if all(name in self._known for name in node.input if name):
-                self._known |= self._computed(node, self._known)
-            else:
-                nodes.append(node)
+            if all(name in known for name in node.input if name):
+                known |= self._computed(node, known)
+                continue
+            operator = table.get(node.op_type) if maps & set(node.input) else None
+            if operator:
+                maps |= set(filter(None, node.output))
+            for place, name in enumerate(node.input):
+                (on_device if operator and place not in operator.host else on_host).add(name)
+            nodes.append((node, operator))
         lasting = {self.logits}
         steps = []
-        for node in reversed(nodes):
-            used = {name for name in node.input if name}
-            steps.append(
-                _Step(
-                    node,
-                    _attributes(node),
-                    {**OPERATORS, **LAYERS}.get(node.op_type),
-                    tuple(used - lasting - self._known.keys()),
-                )
-            )
+        for node, operator in reversed(nodes):
+            used = set(filter(None, node.input))
+            unused = tuple(used - lasting - known.keys())
+            steps.append(_Step(node, _attributes(node), operator, unused))
             lasting |= used
         self._steps = steps[::-1]
-        wanted = {name for node in nodes for name in node.input} & self._known.keys()
-        self._names = {name: f"constant_{index}" for index, name in enumerate(sorted(wanted))}
+        self._known = {name: known[name] for name in on_host & known.keys()}
+        constants = sorted(on_device & known.keys())
+        self._names = {name: f"constant_{index}" for index, name in enumerate(constants)}
         for name, attribute in self._names.items():
-            array = self._known[name]
+            array = known[name]
             tensor = torch.from_numpy(array if array.flags.writeable else array.copy())
             if tensor.is_floating_point():
                 self.register_parameter(attribute, nn.Parameter(tensor, requires_grad=False))
@@ -103,9 +105,8 @@ class OnnxModule(nn.Module):
             kept = shape[step.attributes.get("start", 0) : step.attributes.get("end")]
             counted = kept if node.op_type == "Shape" else np.asarray(shape.prod())
             return {node.output[0]: counted}
-        if not any(isinstance(values.get(name), torch.Tensor) for name in node.input):
+        if step.operator is None:
             return self._computed(node, {**self._known, **values})
-        assert step.operator is not None, "others never see a map"
         inputs = [
             self._on_host(name, node, values)
             if place in step.operator.host

@@ -50,7 +50,7 @@ class TorchNetwork:
         self._benchmark = torch.backends.cudnn.benchmark
         self._largest_px = 0  # of the tiles that were run
         self._made: tuple[tuple[Recipe, Execution], Call] | None = None
-        self._quick_ways: dict[tuple[object, ...], Quick] = {}  # that were compared with the module
+        self._compared: dict[Precision, Quick] = {}  # graphs on a CPU, for tiles of some size
         # A module may keep things on itself while it runs (hooks do): one run at a time.
         self._running = Lock()
         self._facts = stated or NetworkFacts(
@@ -99,7 +99,7 @@ class TorchNetwork:
     def close(self) -> None:
         """Leave the module and Torch's settings as they were found."""
         self._made = None
-        self._quick_ways.clear()
+        self._compared.clear()
         for part in self._training:
             part.training = True
         if _device_of(self.module) != self._device:
@@ -236,31 +236,29 @@ class TorchNetwork:
 
     def _quick(self, recipe: Recipe, execution: Execution) -> Call:
         """Return a quick form of the module; the last one is kept, as planning made it."""
-        threads = execution.threads if execution.form == "compiled" else 1  # it has them built in
+        compiled, on_cpu = execution.form == "compiled", execution.device == "cpu"
+        threads = execution.threads if compiled else 1  # it has them built in
         key = recipe, replace(execution, workers=1, threads=threads)
         if self._made is None or self._made[0] != key:
             self._made = None
-            if execution.device == "cpu":  # alone now: on all cores, unless they are built in
-                torch.set_num_threads(
-                    execution.threads if execution.form == "compiled" else cpu_cores()
-                )
+            if on_cpu:  # alone now: on all cores, unless they are built in
+                torch.set_num_threads(threads if compiled else cpu_cores())
             call = partial(self._as_it_is, recipe=recipe, precision=execution.precision)
             narrow = execution.precision in HALF
             exactly = partial(self._as_it_is, recipe=recipe, precision="fp32") if narrow else call
             # Fixed by measurement: on a CPU always quicker. On a GPU, Torch's advice.
-            last = execution.device == "cpu" or execution.precision != "fp32"
-            compiled = execution.form == "compiled"
+            last = on_cpu or execution.precision != "fp32"
             noise = self._noise(recipe, 0)
-            way = execution.precision, execution.form, noise.device, len(noise)
-            before, made = self._quick_ways.get(way), None
-            if before and noise.device.type == "cpu" and not compiled:
-                made = quicken_as_before(self.module, call, noise, before)
+            again = on_cpu and not compiled
+            before = self._compared.get(execution.precision) if again else None
+            made = before and quicken_as_before(self.module, call, noise, before)
             if made is None:
                 others = self._noise(recipe, 1)
                 made = quicken(
                     self.module, call, exactly, noise, others, last=last, compiled=compiled
                 )
-            self._quick_ways[way] = made
+            if again:
+                self._compared[execution.precision] = made
             self._made = key, made.run
         return self._made[1]
 

@@ -20,14 +20,18 @@ def _padding(attributes: Attributes, x: torch.Tensor, kernel: Sequence[int]) -> 
     if mode == "VALID":
         return [(0, 0)] * rank
     if mode == "NOTSET":
-        pads = attributes.get("pads", [0] * 2 * rank)
-        return list(zip(pads[:rank], pads[rank:], strict=True))
+        return _stated(attributes, rank)
     found = []
     for size, side, step, apart in zip(x.shape[2:], kernel, *_steps(attributes, rank), strict=True):
         added = max(0, (ceil(size / step) - 1) * step + (side - 1) * apart + 1 - size)
         less, more = added // 2, added - added // 2
         found.append((less, more) if mode == "SAME_UPPER" else (more, less))
     return found
+
+
+def _stated(attributes: Attributes, rank: int) -> Padding:
+    pads = attributes.get("pads", [0] * 2 * rank)
+    return list(zip(pads[:rank], pads[rank:], strict=True))
 
 
 def _steps(attributes: Attributes, rank: int) -> tuple[list[int], list[int]]:
@@ -41,11 +45,7 @@ def _padded(
     if not any(map(any, padding)):
         return x
     sides = [side for pair in reversed(padding) for side in pair]
-    return (
-        functional.pad(x, sides, mode, value)
-        if mode == "constant"
-        else functional.pad(x, sides, mode)
-    )
+    return functional.pad(x, sides, mode, value)
 
 
 def _equal(padding: Padding) -> bool:
@@ -108,8 +108,7 @@ def _cut(
     wanted = attributes.get("output_shape")
     if wanted is None:
         if mode not in ("SAME_UPPER", "SAME_LOWER"):
-            pads = attributes.get("pads", [0] * 2 * rank)
-            return list(zip(pads[:rank], pads[rank:], strict=True))
+            return _stated(attributes, rank)
         wanted = [length * step for length, step in zip(size, strides, strict=True)]
     lost = [whole - kept for whole, kept in zip(full, wanted[-rank:], strict=True)]
     if min(lost) < 0:
@@ -122,26 +121,21 @@ _MAX_POOLS = {1: functional.max_pool1d, 2: functional.max_pool2d, 3: functional.
 _AVERAGE_POOLS = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: functional.avg_pool3d}
 
 
+def _pools_pad(padding: Padding, kernel: Sequence[int]) -> bool:
+    """Say whether Torch's poolings can add such a padding themselves."""
+    halves = all(2 * before <= side for (before, _), side in zip(padding, kernel, strict=True))
+    return halves and _equal(padding)
+
+
 def _max_pool(attributes: Attributes, x: torch.Tensor) -> torch.Tensor:
     kernel = attributes["kernel_shape"]
     strides, dilations = _steps(attributes, len(kernel))
     padding = _padding(attributes, x, kernel)
-    at_once = _equal(padding) and all(
-        2 * before <= side for (before, _), side in zip(padding, kernel, strict=True)
-    )
-    if not at_once:
+    if not _pools_pad(padding, kernel):
         x, padding = _padded(x, padding, float("-inf")), [(0, 0)] * len(kernel)
-    function = {1: functional.max_pool1d, 2: functional.max_pool2d, 3: functional.max_pool3d}[
-        len(kernel)
-    ]
-    found: torch.Tensor = function(
-        x,
-        kernel,
-        strides,
-        [before for before, _ in padding],
-        dilations,
-        ceil_mode=bool(attributes.get("ceil_mode")),
-    )
+    within, up = [before for before, _ in padding], bool(attributes.get("ceil_mode"))
+    pool = _MAX_POOLS[len(kernel)]
+    found: torch.Tensor = pool(x, kernel, strides, within, dilations, ceil_mode=up)
     return found
 
 
@@ -152,19 +146,15 @@ def _average_pool(attributes: Attributes, x: torch.Tensor) -> torch.Tensor:
     strides, _ = _steps(attributes, len(kernel))
     padding, up = _padding(attributes, x, kernel), bool(attributes.get("ceil_mode"))
     counted = bool(attributes.get("count_include_pad"))
-    function = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: functional.avg_pool3d}[
-        len(kernel)
-    ]
-    if _equal(padding) and all(
-        2 * before <= side for (before, _), side in zip(padding, kernel, strict=True)
-    ):
-        before = [one for one, _ in padding]
-        found: torch.Tensor = function(x, kernel, strides, before, up, counted)
+    pool = _AVERAGE_POOLS[len(kernel)]
+    if _pools_pad(padding, kernel):
+        within = [before for before, _ in padding]
+        found: torch.Tensor = pool(x, kernel, strides, within, up, counted)
         return found
-    found = function(_padded(x, padding), kernel, strides, 0, up)
+    found = pool(_padded(x, padding), kernel, strides, 0, up)
     if counted:
         return found
-    inside: torch.Tensor = function(
+    inside: torch.Tensor = pool(
         _padded(torch.ones_like(x[:1, :1]), padding), kernel, strides, 0, up
     )
     return found / inside

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from onnx import helper
+from onnx import TensorProto
 from torch.nn import functional
 
 from ...tiler.errors import ModelError
+from .onnx_types import numpy_name
 
 Attributes = dict[str, Any]
 Host = NDArray[Any]
@@ -38,14 +39,9 @@ def _all(function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Oper
 
 
 def _cast(attributes: Attributes, x: torch.Tensor) -> torch.Tensor:
-    return x.to(torch_type(attributes["to"]))
-
-
-def torch_type(number: int) -> torch.dtype:
-    """Return Torch's type for one of ONNX's numbers."""
-    name = "bfloat16" if number == 16 else helper.tensor_dtype_to_np_dtype(number).name
-    found: torch.dtype = getattr(torch, name)
-    return found
+    if attributes["to"] == TensorProto.BFLOAT16:  # older versions of onnx call it float32
+        return x.bfloat16()
+    return x.to(getattr(torch, numpy_name(attributes["to"])))
 
 
 def _divide(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

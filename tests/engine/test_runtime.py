@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import zarr
+from onnx import TensorProto, helper
 from torch import nn
 
 from tile_infer import (
@@ -24,6 +26,7 @@ from tile_infer.engine.backends import open_network
 from tile_infer.engine.backends.base import Execution
 from tile_infer.engine.backends.onnx import OnnxNetwork
 from tile_infer.engine.backends.onnx_torch import OnnxInTorch
+from tile_infer.engine.backends.torch_graph import NoGraphError
 from tile_infer.engine.backends.torch_layers import LAYERS
 from tile_infer.engine.backends.torch_operators import Operator
 from tile_infer.engine.networks.export import export_onnx
@@ -75,6 +78,8 @@ def test_on_a_gpu_an_onnx_file_is_run_by_torch_where_onnx_runtime_cannot(
 
     assert tried(model) == [(None, None), ("torch", None), (None, "cpu")]
     assert tried(model, backend="onnx") == [("onnx", None), ("onnx", "cpu")]
+    assert tried(model, precision="bf16") == [(None, None), (None, "cpu")]  # Torch's from the first
+    assert tried(model, backend="openvino") == [("openvino", None)]
     assert tried(model, device="cpu") == [(None, "cpu")]
     assert tried(nn.Conv2d(2, 3, 3)) == [(None, None), (None, "cpu")]
 
@@ -132,9 +137,32 @@ def test_an_onnx_file_run_by_torch_gives_the_same_mask(tmp_path: Path) -> None:
     assert 0.05 < labels.mean() < 0.95
 
 
-def test_an_operator_that_torch_understands_otherwise_is_caught(
+def test_a_network_that_torch_cannot_trace_is_run_one_tile_at_a_time(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("tile_infer.engine.sizing.cpu_cores", lambda: 2)
+    assert plan_prediction(IMAGE, model, backend="torch", tile=(40, 40)).workers == 2
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise NoGraphError("no graph")
+
+    monkeypatch.setattr("tile_infer.engine.backends.torch.quicken", refuse)
+    plan = plan_prediction(IMAGE, model, backend="torch", tile=(40, 40))
+    assert (plan.execution.form, plan.workers) == ("module", 1)
+    assert any("one block at a time: no graph" in note for note in plan.notes)
+
+
+@pytest.mark.parametrize("takes", ["numbers", "bytes"])
+def test_an_operator_that_torch_understands_otherwise_is_caught(
+    model: Path, takes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if takes == "bytes":
+        stored = onnx.load(model)
+        stored.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+        stored.graph.node[0].input[0] = "numbers"
+        cast = helper.make_node("Cast", ["image"], ["numbers"], to=TensorProto.FLOAT)
+        stored.graph.node.insert(0, cast)
+        onnx.save(stored, model)
     plan_prediction(IMAGE, model, backend="torch")
     right = LAYERS["Conv"].run
     turned = Operator(lambda attributes, x, weight: right(attributes, x, weight.mT))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tile_infer import DeviceError, predict_large
 
 from .seeded_networks import export, rarest_share, seeded, textured, unit
-from .whole_pass import TOLERANCE, clear_pixels, label_of, logit_error, mirrored, whole_pass
+from .whole_pass import assert_whole_pass, mirrored, whole_pass
 
 Kind = Literal["module", "file", "file, by Torch"]
 Precision = Literal["tf32", "bf16", "fp16"]
@@ -52,10 +52,7 @@ def test_the_mask_is_that_of_one_whole_pass_on_a_cpu(
     assert found.plan.execution.backend == ("onnx" if kind == "file" else "torch")
     reference = whole_pass(network, unit(image), network.shape)
     assert rarest_share(reference) >= 0.05
-    assert found.logits is not None
-    assert logit_error(np.asarray(found.logits), reference) <= TOLERANCE
-    clear = clear_pixels(reference)
-    assert np.array_equal(np.asarray(found)[clear], label_of(reference)[clear])
+    assert_whole_pass(found.logits, found, reference)
 
 
 @pytest.mark.parametrize(("device", "precision"), PRECISIONS)

@@ -13,7 +13,7 @@ from tile_infer import ModelError, inspect_network, predict_large
 from tile_infer.engine.networks.export import export_onnx
 
 from .seeded_networks import SeededUNet, export, rarest_share, seeded, textured, unit
-from .whole_pass import TOLERANCE, clear_pixels, label_of, logit_error, whole_pass
+from .whole_pass import assert_whole_pass, clear_pixels, label_of, whole_pass
 
 IMAGE = textured(230, 310, seed=3)
 
@@ -65,10 +65,7 @@ def check(module: SeededUNet, model: Any, **options: Any) -> None:
     reference = whole_pass(module, unit(IMAGE), module.shape)
     assert rarest_share(reference) >= 0.05
     assert found.plan.exact
-    assert found.logits is not None
-    assert logit_error(np.asarray(found.logits), reference) <= TOLERANCE
-    clear = clear_pixels(reference)
-    assert np.array_equal(np.asarray(found)[clear], label_of(reference)[clear])
+    assert_whole_pass(found.logits, found, reference)
 
 
 @pytest.mark.parametrize(("classes", "ending"), endings())

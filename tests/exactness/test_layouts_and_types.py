@@ -15,7 +15,7 @@ from tile_infer import SettingError, inspect_network, plan_prediction, predict_l
 from tile_infer.engine.backends import open_network
 
 from .seeded_networks import SeededUNet, rarest_share, seeded, textured, unit
-from .whole_pass import TOLERANCE, clear_pixels, label_of, logit_error, whole_pass
+from .whole_pass import assert_whole_pass, logit_error, whole_pass
 
 SIZES = {"b": 1, "y": 188, "x": 220}
 LONGER = {"b": "batch", "y": "height", "x": "width"}
@@ -97,10 +97,7 @@ def check(
     assert rarest_share(reference) >= 0.05
     assert found.plan.exact
     assert found.plan.grid.tiles > 1
-    assert found.logits is not None
-    assert logit_error(np.asarray(found.logits), reference) <= TOLERANCE
-    clear = clear_pixels(reference)
-    assert np.array_equal(np.asarray(found)[clear], label_of(reference)[clear])
+    assert_whole_pass(found.logits, found, reference)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tile_infer import predict_large
 
 from .seeded_networks import rarest_share, seeded, textured
-from .whole_pass import TOLERANCE, logit_error, whole_pass, wrong_share
+from .whole_pass import TOLERANCE, assert_whole_pass, logit_error, whole_pass
 
 IMAGENET = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])
 
@@ -47,9 +47,7 @@ def test_the_whole_image_is_normalised_at_once(mode: Any, dtype: str) -> None:
         image, module, normalize=mode, tile=(140, 140), output="logits", workers=2
     )
     assert found.plan.grid.tiles > 4
-    assert found.logits is not None
-    assert logit_error(np.asarray(found.logits), reference) <= TOLERANCE
-    assert wrong_share(np.asarray(found), reference) == 0
+    assert_whole_pass(found.logits, found, reference)
 
 
 def test_statistics_of_each_tile_would_show() -> None:

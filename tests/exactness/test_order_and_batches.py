@@ -12,7 +12,7 @@ from tile_infer import Plan, plan_prediction, predict_large
 from ..engine.test_backends import needs_openvino
 from .run_plan import chunks, run_plan, small_blocks
 from .seeded_networks import SeededUNet, export, rarest_share, seeded, textured, unit
-from .whole_pass import TOLERANCE, logit_error, whole_pass, wrong_share
+from .whole_pass import assert_whole_pass, whole_pass
 
 IMAGE = textured(420, 530, seed=11)[:, :, 0]
 
@@ -82,8 +82,7 @@ def test_blocks_of_any_size_give_the_same_labels(network: Any, plan: Plan, cores
 def assert_equal(logits: Any, labels: Any, module: SeededUNet) -> None:
     reference = whole_pass(module, unit(IMAGE[:, :, None]), module.shape)
     assert rarest_share(reference) >= 0.05
-    assert logit_error(np.asarray(logits[:]), reference) <= TOLERANCE
-    assert wrong_share(labels, reference) == 0
+    assert_whole_pass(logits, labels, reference)
 
 
 def test_an_image_read_from_disk_is_no_other(network: Any, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tile_infer import inspect_network, plan_prediction, predict_large
 
 from .scaled_networks import Scaled, scaled_networks
 from .seeded_networks import export, textured, unit
-from .whole_pass import TOLERANCE, clear_pixels, label_of, logit_error
+from .whole_pass import assert_whole_pass, logit_error
 
 NAMES = list(scaled_networks())
 SIZES = [(1, 1), (2, 3), (63, 500), (301, 277), (640, 129)]
@@ -29,13 +29,8 @@ def check(scaled: Scaled, model: Any, image: NDArray[np.generic], **options: Any
     found = predict_large(
         image, model, axes="YXC", output="logits", normalize="unit", workers=2, **options
     )
-    assert found.logits is not None
     assert found.plan.exact
-    reference = scaled.whole_pass(unit(image))
-    logits = np.asarray(found.logits)
-    assert logits.shape == reference.shape
-    assert logit_error(logits, reference) <= TOLERANCE
-    assert not ((np.asarray(found) != label_of(reference)) & clear_pixels(reference)).any()
+    assert_whole_pass(found.logits, found, scaled.whole_pass(unit(image)))
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)

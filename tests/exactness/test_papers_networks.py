@@ -15,7 +15,7 @@ from tile_infer.engine.probe import Probe
 
 from .papers_networks import CASES, CLASSES, Case, as_trained, exported
 from .seeded_networks import rarest_share, textured, unit
-from .whole_pass import TOLERANCE, clear_pixels, label_of, logit_error, whole_pass
+from .whole_pass import TOLERANCE, assert_whole_pass, logit_error, whole_pass
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "networks.md"
 PLAIN = ("unet", "unet, same", "unetpp", "unetpp, L2", "fcn8s, transposed", "fcn8s, unpooling")
@@ -59,10 +59,7 @@ def assert_exact(
     assert found.plan.normalize == "unit"
     reference = whole_pass(network, unit(image), case.shape)
     assert rarest_share(reference) >= 0.05
-    assert found.logits is not None
-    assert logit_error(np.asarray(found.logits), reference) <= TOLERANCE
-    clear = clear_pixels(reference)
-    assert np.array_equal(np.asarray(found)[clear], label_of(reference)[clear])
+    assert_whole_pass(found.logits, found, reference)
     return found.plan.probe
 
 

@@ -16,7 +16,7 @@ from tile_infer import ModelError, SettingError, inspect_network, plan_predictio
 from tile_infer.engine.backends import open_network
 
 from .seeded_networks import SeededUNet, rarest_share, seeded, textured, unit
-from .whole_pass import TOLERANCE, clear_pixels, label_of, logit_error, whole_pass
+from .whole_pass import TOLERANCE, assert_whole_pass, logit_error, whole_pass
 
 DATA = Path(
     os.environ.get(
@@ -75,10 +75,7 @@ def check(network: SeededUNet, model: Path, image: NDArray[np.generic], **option
     assert rarest_share(reference) >= 0.05
     assert found.plan.exact
     assert found.plan.grid.tiles > 1
-    assert found.logits is not None
-    assert logit_error(np.asarray(found.logits), reference) <= TOLERANCE
-    clear = clear_pixels(reference)
-    assert np.array_equal(np.asarray(found)[clear], label_of(reference)[clear])
+    assert_whole_pass(found.logits, found, reference)
 
 
 CLASSES = {"none": 3, "softmax": 3, "argmax": 3, "sigmoid": 1, "no class axis": 1}

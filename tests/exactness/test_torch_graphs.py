@@ -11,7 +11,7 @@ from torch import nn
 from tile_infer import predict_large
 
 from .seeded_networks import SeededUNet, rarest_share, seeded, textured, unit
-from .whole_pass import TOLERANCE, clear_pixels, label_of, logit_error, whole_pass
+from .whole_pass import assert_whole_pass, logit_error, whole_pass
 
 
 def normalized(padding: int) -> SeededUNet:
@@ -46,7 +46,6 @@ def test_the_mask_is_that_of_one_whole_pass_of_the_module(padding: int, compiled
     assert found.plan.grid.tiles > 4
     reference = whole_pass(network, unit(image), network.shape)
     assert rarest_share(reference) >= 0.05
+    assert_whole_pass(found.logits, found, reference)
     assert found.logits is not None
-    assert 0 < logit_error(np.asarray(found.logits), reference) <= TOLERANCE
-    clear = clear_pixels(reference)
-    assert np.array_equal(np.asarray(found)[clear], label_of(reference)[clear])
+    assert logit_error(np.asarray(found.logits), reference) > 0

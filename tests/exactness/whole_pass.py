@@ -6,6 +6,7 @@ worked out by hand from the networks' layers.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,6 +84,15 @@ def clear_pixels(reference: NDArray[np.floating], scale: float = 0) -> NDArray[n
     second, best = np.partition(both, -2, axis=0)[-2:]
     clear: NDArray[np.bool_] = best - second > 2 * TOLERANCE * max(np.abs(reference).max(), scale)
     return clear
+
+
+def assert_whole_pass(logits: Any, labels: Any, reference: NDArray[np.floating]) -> None:
+    """Fail unless a run's logits and labels are those of the whole pass, rounding aside."""
+    logits, labels = np.asarray(logits), np.asarray(labels)
+    assert (logits.shape, labels.shape) == (reference.shape, reference.shape[1:])
+    error, wrong = logit_error(logits, reference), wrong_share(labels, reference)
+    assert error <= TOLERANCE, f"logits differ by {error:.2g} of the largest"
+    assert wrong == 0, f"{wrong:.2g} of the labels differ"
 
 
 def wrong_share(labels: NDArray[np.generic], reference: NDArray[np.floating]) -> float:

@@ -159,10 +159,9 @@ INTERRUPTED = """
 import signal, sys
 from threading import Thread
 from tile_infer.engine.backends import open_network
-from tile_infer.engine.backends.base import Execution
-from tests_recipe import RECIPE
+from tile_infer.engine.backends.base import Execution, Recipe
 
-runners = [open_network(sys.argv[1]).prepare(RECIPE, Execution("cpu", backend="openvino"))]
+runners = [open_network(sys.argv[1]).prepare({recipe}, Execution("cpu", backend="openvino"))]
 ended = Thread(target=runners.clear)
 ended.start()
 ended.join()
@@ -173,15 +172,11 @@ signal.raise_signal(signal.SIGTERM)
 
 @needs_openvino
 def test_a_signal_is_heard_after_a_network_was_dropped_on_another_thread(
-    model: Path, tmp_path: Path
+    model: Path,
 ) -> None:
     """On CPUs with tile registers, OpenVINO left a freed stack for signals behind."""
-    (tmp_path / "tests_recipe.py").write_text(
-        f"from tile_infer.engine.backends.base import Recipe\nRECIPE = {recipe()!r}\n"
-    )
     done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, model],
-        cwd=tmp_path,
+        [sys.executable, "-c", INTERRUPTED.format(recipe=recipe()), model],
         capture_output=True,
         text=True,
         timeout=120,
