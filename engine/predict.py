@@ -68,9 +68,8 @@ def predict(
         store = open_store(default if out is None else out)
         _keep_apart(image, store)
         opened.enter_context(one_writer(store, conduct.break_lock))
-        fresh = stored_plan(store, damaged_ok=True) is None
         plan, run = _settle(store, source, network, settings, conduct.overwrite)
-        if fresh:
+        if run:  # this call has claimed the output
             opened.enter_context(_given_up_if_empty(store, plan))
         for note in plan.notes:
             log.info("%s", note)
@@ -115,6 +114,8 @@ def predict(
                 )
             with _writing(store):
                 mask.finish()
+            if not mask.finished:
+                raise OutputError(f"{place(store)}: chunks that were written are gone; run again")
         report = build_report(
             plan,
             place(store),
@@ -164,7 +165,7 @@ def _opened(store: Store, plan: Plan) -> tuple[Mask, dict[int, Record]]:
     try:
         with _writing(store):
             mask = Mask(store, plan)
-            return mask, mask.done()
+            return mask, mask.done(decoded=not mask.finished)
     except TileInferError:
         raise
     except Exception as error:  # zarr and its codecs raise types of their own

@@ -19,7 +19,7 @@ from .codecs import label_codec, score_codec
 from .metadata import group_attributes
 from .pyramid import block_levels, box_at, build_level, halve, level_shapes
 from .records import Record, create_records, read_records, write_record
-from .store import OURS, ZarrArray, chunk_keys, remove_partial_files
+from .store import OURS, ZarrArray, chunk_keys, remove_cut_files
 from .unread_places import all_places, read_unread, write_unread
 
 # With this set, a chunk of one value is a file like any other, and a chunk's presence means that it
@@ -32,7 +32,7 @@ class Mask:
 
     def __init__(self, store: Store, plan: Plan) -> None:
         self.store, self.plan = store, plan
-        remove_partial_files(store)
+        remove_cut_files(store)
         shapes = level_shapes(plan.shape)
         self.group = zarr.open_group(store, mode="a", zarr_format=3)
         if "ome" not in self.group.attrs:
@@ -134,27 +134,44 @@ class Mask:
         with self._lock:
             self.chunks_written += prod(map(len, _chunks_over(array, box)))
 
-    def done(self) -> dict[int, Record]:
-        """Return the records of the blocks whose chunks are all present."""
-        present = {array.path: chunk_keys(self.store, array) for array in self._written_by_blocks()}
+    def done(self, *, decoded: bool = False) -> dict[int, Record]:
+        """Return the records of the blocks whose chunks are all present.
+
+        Args:
+            decoded: Whether each chunk has to decode as well, which a power cut may have kept.
+        """
+        written = (array for array, _ in self._parts(0))
+        present = {array.path: chunk_keys(self.store, array) for array in written}
         return {
             record.block: record
             for record in read_records(self.records)
             if self._complete(record.block, present)
+            and (not decoded or self._decodes(record.block))
         }
 
-    def _written_by_blocks(self) -> list[ZarrArray]:
-        scores = [] if self.scores is None else [self.scores]
-        return [*self.levels[: self.block_levels + 1], *scores]
-
     def _complete(self, block: int, present: dict[str, set[str]]) -> bool:
-        box = self.plan.grid.block_box(block)
-        for level, array in enumerate(self._written_by_blocks()):
-            part = box if array is self.scores else box_at(box, level)
+        for array, part in self._parts(block):
             for index in product(*_chunks_over(array, part)):
                 if array.metadata.encode_chunk_key(index) not in present[array.path]:
                     return False
         return True
+
+    def _decodes(self, block: int) -> bool:
+        for array, part in self._parts(block):
+            try:
+                for leading in product(*map(range, array.shape[:-2])):  # one class at a time
+                    index: Any = (*leading, *part.slices)
+                    array[index]
+            except Exception:  # stores and codecs each raise their own
+                return False
+        return True
+
+    def _parts(self, block: int) -> list[tuple[ZarrArray, Box]]:
+        """Return where a block's pixels lie in each array that it is written to."""
+        box = self.plan.grid.block_box(block)
+        levels = self.levels[: self.block_levels + 1]
+        parts = [(array, box_at(box, level)) for level, array in enumerate(levels)]
+        return parts if self.scores is None else [*parts, (self.scores, box)]
 
     @property
     def finished(self) -> bool:

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -27,6 +27,10 @@ OURS = "tile_infer"
 
 LOCK = "lock"
 """File in that group while a process writes."""
+
+_TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.partial$")
+_WHOLE = re.compile(r"zarr\.json|\d+")
+"""Names of zarr's files: metadata and chunks."""
 
 _PLAN_KEY = f"{OURS}/zarr.json"
 
@@ -85,7 +89,7 @@ def stored_plan(store: Store, *, damaged_ok: bool = False) -> dict[str, Any] | N
 def _is_empty(store: Store) -> bool:
     if isinstance(store, LocalStore):  # what a claim left behind that was cut short does not count
         ours = store.root / OURS
-        without_meaning = {ours, *ours.glob(f"{LOCK}*"), *_partial_files(ours)}
+        without_meaning = {ours, *ours.glob(f"{LOCK}*"), *_cut_files(ours)}
         return all(path in without_meaning for path in store.root.rglob("*"))
     return sync(store.is_empty(""))
 
@@ -125,17 +129,24 @@ def clear(store: Store) -> None:
             path.unlink()
 
 
-def remove_partial_files(store: Store) -> None:
-    """Delete what writes left behind that were cut short."""
+def remove_cut_files(store: Store) -> None:
+    """Delete what writes left behind that were cut short; it is written again."""
     if isinstance(store, LocalStore):
-        for path in _partial_files(store.root):
+        for path in _cut_files(store.root):
             path.unlink(missing_ok=True)
 
 
-def _partial_files(folder: Path) -> list[Path]:
-    """Return the temporary files of zarr below a folder: ``NAME.<32 digits>.partial``."""
-    found = folder.rglob("*.partial")
-    return [path for path in found if re.fullmatch(r"\.[0-9a-f]{32}", Path(path.stem).suffix)]
+def _cut_files(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder that are no whole ones.
+
+    These are zarr's temporary files, ``NAME.<32 digits>.partial``, and what a power cut took the
+    content of.
+    """
+    for root, _, names in os.walk(folder):
+        for name in names:
+            path = Path(root, name)
+            if _TEMPORARY.search(name) or (_WHOLE.fullmatch(name) and path.stat().st_size == 0):
+                yield path
 
 
 def chunk_keys(store: Store, array: ZarrArray) -> set[str]:

@@ -122,6 +122,44 @@ def test_a_chunk_that_went_missing_is_made_again(model: Any, tmp_path: Path) -> 
     assert tree(out) == before
 
 
+def _half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("cut", "file", "again"),
+    [
+        (_half, "0/c/0/3", 1),
+        (_empty, "0/c/0/3", 1),
+        (_half, "probabilities/c/0/0/2", 1),
+        (_half, "tile_infer/records/c/4/0", 1),
+        (_empty, "tile_infer/records/c/4/0", 1),
+        (_empty, "tile_infer/records/zarr.json", None),
+        (_empty, "0/zarr.json", 0),
+        (_empty, "zarr.json", 0),
+    ],
+)
+def test_what_a_power_cut_took_is_made_again(
+    model: Any, tmp_path: Path, cut: Callable[[Path], None], file: str, again: int | None
+) -> None:
+    whole, parts = tmp_path / "whole.zarr", tmp_path / "parts.zarr"
+    options: Any = {"output": "probabilities", "workers": 1}
+    predict_large(SLIDE, model, whole, **options)
+    with pytest.raises(StopError):
+        predict_large(SLIDE, model, parts, on_progress=stop_after(6), **options)
+    left = sum(path.is_dir() for path in (whole / "tile_infer/records/c").iterdir())
+    left -= sum(path.is_dir() for path in (parts / "tile_infer/records/c").iterdir())
+    cut(parts / file)
+    resumed = predict_large(SLIDE, model, parts, **options)
+    if again is not None:
+        assert resumed.report["blocks_run"] == left + again
+    assert tree(parts) == tree(whole)
+
+
 def test_a_finished_run_does_not_run_the_network(tmp_path: Path) -> None:
     module, out = seeded(2, 0, classes=3), tmp_path / "mask.zarr"
     first = predict_large(SLIDE, module, out)
