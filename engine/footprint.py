@@ -19,7 +19,7 @@ _CODEC_SHARE = 1.05
 def disk_bytes(grid: Grid, recipe: Recipe, score_bytes: int) -> int:
     """Return an upper bound for the size of a mask and its pyramid on disk.
 
-    Of labels that are pure noise; those of tissue take a tenth of that or less.
+    It holds for labels that are pure noise; others take less.
 
     Args:
         grid: Its chunks and blocks.
