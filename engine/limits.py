@@ -28,12 +28,13 @@ def check_memory_asked(settings: Settings) -> None:
         )
 
 
-def check_limits(plan: Plan, store: Store, settings: Settings) -> None:
+def check_limits(plan: Plan, store: Store | None, settings: Settings) -> None:
     """Refuse a plan whose run would end for want of memory or disk, or write too much.
 
     Args:
         plan: A new plan.
-        store: Where its mask would go; nothing is written there. What it holds would be deleted.
+        store: Where its mask would go, if that is known; nothing is written there, and what it
+            holds would be deleted.
         settings: Their ``memory`` and ``max_output`` count.
 
     Raises:

@@ -65,6 +65,30 @@ def test_a_hostile_image_and_model_are_segmented_and_told_of_in_plain_text(
         ElementTree.fromstring(file.ome_metadata)
 
 
+@pytest.mark.parametrize("size", ["NaN", "INF", "-1", "1e300", "1e-300", "1e400", EVIL[:4]])
+def test_pixels_of_an_impossible_size_leave_the_report_valid(
+    run: Run, image: Write, bright: Path, size: str
+) -> None:
+    pixels = "SizeX='60' SizeY='40' SizeC='1' SizeZ='1' SizeT='1' DimensionOrder='XYCZT'"
+    described = (
+        "<?xml version='1.0'?><OME xmlns='http://www.openmicroscopy.org/Schemas/OME/2016-06'>"
+        f"<Image ID='Image:0'><Pixels ID='Pixels:0' Type='uint8' {pixels} "
+        f"PhysicalSizeX='{size}' PhysicalSizeY='{size}'><Channel ID='C:0' SamplesPerPixel='1'/>"
+        "<TiffData IFD='0' PlaneCount='1'/></Pixels></Image></OME>"
+    )
+    path = image("slide.ome.tif")
+    tifffile.imwrite(path, np.zeros((40, 60), np.uint8), description=described, metadata=None)
+    done = run(path, "--model", bright, "--report", "run.json", "--also", ".ome.tif")
+    assert done.code == 0, done.err
+    assert_harmless(done.out + done.err)
+    for written in (Path("run.json"), *Path().rglob("zarr.json")):
+        json.loads(written.read_text(), parse_constant=refuse_constant)
+
+
+def refuse_constant(name: str) -> None:
+    raise AssertionError(f"{name} is no JSON")
+
+
 def test_plan_and_inspect_tell_of_hostile_names_in_plain_text(
     run: Run, image: Write, evil_network: Path
 ) -> None:
