@@ -44,7 +44,17 @@ def check_limits(plan: Plan, store: Store | None, settings: Settings) -> None:
     _check_output(plan, settings)
     _check_memory(plan, isinstance(store, MemoryStore), settings)
     if isinstance(store, LocalStore):
-        _check_disk(plan, store)
+        _check_disk(store, plan.disk_bytes, replaced=True)
+
+
+def check_room_left(plan: Plan, store: Store, blocks_left: int) -> None:
+    """Refuse to continue where the disk may be too small for the blocks that are left.
+
+    Raises:
+        OutputError: It may be.
+    """
+    if isinstance(store, LocalStore) and blocks_left:
+        _check_disk(store, plan.disk_bytes * blocks_left // plan.grid.blocks, replaced=False)
 
 
 def _check_output(plan: Plan, settings: Settings) -> None:
@@ -80,17 +90,16 @@ def _memory_bytes() -> int:
     return available_bytes() + min(resident_bytes(), BASE_BYTES)
 
 
-def _check_disk(plan: Plan, store: LocalStore) -> None:
+def _check_disk(store: LocalStore, needed: int, *, replaced: bool) -> None:
     root = Path(store.root)
     folder = next(each for each in (root, *root.absolute().parents) if each.exists())
     free = shutil.disk_usage(folder).free
-    if plan.disk_bytes <= free:
-        return
-    free += _size_of(root)  # a mask that is there is deleted first
-    if plan.disk_bytes > free:
+    if needed > free and replaced:
+        free += _size_of(root)  # a mask that is there is deleted first
+    if needed > free:
         raise OutputError(
-            f"{place(store)} may take {human(plan.disk_bytes)} of disk, and {human(free)} are "
-            "free there; make room, or choose another place with out"
+            f"{place(store)} may take {human(needed)} of disk{'' if replaced else ' more'}, and "
+            f"{human(free)} are free there; make room, or choose another place with out"
         )
 
 

@@ -28,7 +28,7 @@ from .channels import choose_channels
 from .constant_tiles import RememberingRunner
 from .halving import HalvingRunner
 from .levels import choose_level
-from .limits import check_limits, check_memory_asked
+from .limits import check_limits, check_memory_asked, check_room_left
 from .naming import mask_name
 from .pipeline import Clock, Progress, run_blocks
 from .plan import Plan
@@ -75,6 +75,8 @@ def predict(
         mask, records = _opened(store, plan)
         left = (block for block in range(plan.grid.blocks) if block not in records)
         todo = plan.strips.order(plan.grid, left)
+        if records:
+            check_room_left(plan, store, len(todo))
         stopwatch, remembering = Stopwatch(), None
         if todo:
             if isinstance(source, SegmentedSource):

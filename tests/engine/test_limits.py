@@ -121,7 +121,22 @@ def test_a_disk_that_is_too_small_is_refused(
     predict_large(blank(), nn.Conv2d(1, 2, 3), tmp_path / "deep" / "mask.zarr")
 
 
-def test_a_run_that_continues_and_a_mask_in_memory_need_no_room(
+def test_of_a_run_that_continues_only_what_is_left_counts(
+    tmp_path: Path, disk: Callable[[int], list[Path]]
+) -> None:
+    image, network, out = blank(3000, 2000), nn.Conv2d(1, 2, 3), tmp_path / "mask.zarr"
+    plan = predict_large(image, network, out).plan
+    (out / "0" / "c" / "0" / "0").unlink()
+    left = plan.disk_bytes // plan.grid.blocks
+    assert plan.grid.blocks == 6
+    disk(left - 1)
+    with pytest.raises(OutputError, match=r"of disk more, and .* are free there; make room"):
+        predict_large(image, network, out)
+    disk(left)
+    assert predict_large(image, network, out).report["blocks_run"] == 1
+
+
+def test_a_mask_that_is_complete_or_in_memory_needs_no_room(
     tmp_path: Path, disk: Callable[[int], list[Path]]
 ) -> None:
     network = nn.Conv2d(1, 2, 3)

@@ -6,11 +6,15 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tile_infer import predict_large
-from tile_infer.engine.backends import onnx_session, open_network
+from tile_infer.engine.backends import onnx as onnx_network
+from tile_infer.engine.backends import open_network
+from tile_infer.engine.backends.base import Execution
+from tile_infer.engine.backends.onnx_session import onnx_session
 from tile_infer.tiler.errors import ModelError
 
 WEIGHTS = np.array([[[[0.0]]], [[[1.0]]]], np.float32)
@@ -56,10 +60,10 @@ def with_weights_in(path: Path, location: str) -> Path:
 def no_session(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the test fail where a session is made."""
 
-    def refuse() -> None:
+    def refuse(*_: object) -> None:
         raise AssertionError("a session was made")
 
-    monkeypatch.setattr(onnx_session, "onnx_runtime", refuse)
+    monkeypatch.setattr(onnx_network, "onnx_session", refuse)
 
 
 def refused(path: Path, message: str) -> None:
@@ -179,3 +183,20 @@ def test_operators_of_onnx_runtime_and_functions_in_the_file_are_run(tmp_path: P
     used = helper.make_node("Twice", ["local"], ["logits"], domain="own")
     onnx.save(model([conv, used], functions=[twice]), path)
     np.testing.assert_array_equal(np.asarray(predict_large(IMAGE, path)), IMAGE > 127)
+
+
+def test_onnx_runtime_prints_no_names(capfd: pytest.CaptureFixture[str]) -> None:
+    added = helper.make_node("Add", ["image", "few"], ["logits"], name="\x1b[2Jgone")
+    network = model([added])
+    few = numpy_helper.from_array(np.zeros((1, 1, 7, 7), np.float32), "few")
+    network.graph.initializer.append(few)
+    session = onnx_session(network, Execution("cpu"))
+    with pytest.raises(Exception, match="gone"):
+        session.run(None, {"image": np.zeros((1, 1, 5, 5), np.float32)})
+    assert "gone" not in "".join(capfd.readouterr())
+    options = onnxruntime.SessionOptions()  # as it is by default
+    content = network.SerializeToString()
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    with pytest.raises(Exception, match="gone"):
+        session.run(None, {"image": np.zeros((1, 1, 5, 5), np.float32)})
+    assert "gone" in "".join(capfd.readouterr())
