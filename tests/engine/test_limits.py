@@ -20,6 +20,8 @@ from tile_infer.engine.stitcher.records import Record
 from tile_infer.engine.stitcher.store import claim
 
 GIB = 1 << 30
+SMALL = 20_000
+"""More than what a run may keep beside its mask while it goes on."""
 
 
 def blank(height: int = 300, width: int = 400) -> NDArray[np.uint8]:
@@ -114,9 +116,10 @@ def test_a_disk_that_is_too_small_is_refused(
     tmp_path: Path, disk: Callable[[int], list[Path]]
 ) -> None:
     needed = plan_prediction(blank(), nn.Conv2d(1, 2, 3)).disk_bytes
-    asked = disk(needed - 1)
+    asked = disk(needed - SMALL)
     refused(tmp_path, OutputError, r"may take 1\.\d MB of disk, and 1\.\d MB are free there; make")
-    assert asked == [tmp_path]  # the nearest folder that is there
+    (folder,) = asked
+    assert folder.is_relative_to(tmp_path)  # the nearest that is there
     disk(needed)
     predict_large(blank(), nn.Conv2d(1, 2, 3), tmp_path / "deep" / "mask.zarr")
 
@@ -154,7 +157,7 @@ def test_a_mask_that_is_overwritten_makes_room(
     predict_large(blank(), network, out)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     needed = plan_prediction(blank(), network).disk_bytes
-    disk(needed - size - 1)
+    disk(needed - size - SMALL)
     with pytest.raises(OutputError, match="are free there"):
         predict_large(blank(), network, out, overwrite=True)
     disk(needed - size)
