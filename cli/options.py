@@ -185,6 +185,9 @@ class Options:
     or more channels, sigmoid for one]."""
     threshold: Annotated[float | None, Parameter(metavar="P", group=RESULT)] = None
     """Probability above which a network of one channel says 1 [default: 0.5]."""
+    max_output: Annotated[int | None, _typed(bytes_of, "SIZE", RESULT)] = None
+    """Refuse to write a mask that is larger before compression, e.g. 20GB [default: what the disk
+    holds]."""
     head: Annotated[str | None, Parameter(metavar="NAME", group=RESULT)] = None
     """Name or index of the network's output, where it has several."""
 

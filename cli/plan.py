@@ -5,7 +5,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from ..engine.limits import check_limits, check_memory_asked
 from ..engine.planning import plan_image
+from ..tiler.errors import SettingError
 from .options import Options
 from .segment import NO_OPTIONS
 from .summary import plan_lines
@@ -31,7 +33,13 @@ def plan(
         options: How to do it.
         terminal: Where to print.
     """
-    made = plan_image(image, model, options.settings())
+    settings = options.settings()
+    made = plan_image(image, model, settings)
+    try:
+        check_memory_asked(settings)
+        check_limits(made, None, settings)
+    except SettingError as error:
+        terminal.warning(f"the run would be refused: {error}")
     for warning in made.warnings:
         terminal.warning(warning)
     for note in made.notes:

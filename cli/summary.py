@@ -115,6 +115,7 @@ def plan_lines(plan: Plan) -> list[str]:
         "work": f"{plan.redundancy:.2f} x that of one whole pass",
         "memory": f"{human(plan.memory_bytes)} at most",
         "output": f"{human(plan.output_bytes)} before compression",
+        "disk": f"{human(plan.disk_bytes)} at most",
     }
     return columns(facts.items())
 

@@ -9,11 +9,16 @@ from contextlib import contextmanager
 from io import TextIOWrapper
 from typing import Any, TextIO
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 
+from ..engine.naming import printable
 from ..tiler.errors import TileInferWarning
 from .wording import as_options
+
+LONGEST_LINE = 4000
+"""Characters of a message: what is longer was not meant for people."""
 
 
 class Terminal:
@@ -22,8 +27,8 @@ class Terminal:
     def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
         self.quiet, self.verbose = quiet, verbose
         # Without markup, so that brackets in a file name stay brackets.
-        self.stdout = Console(markup=False, highlight=False, emoji=False)
-        self.stderr = Console(stderr=True, markup=False, highlight=False, emoji=False)
+        self.stdout = _Console(markup=False, highlight=False, emoji=False)
+        self.stderr = _Console(stderr=True, markup=False, highlight=False, emoji=False)
         for stream in (sys.stdout, sys.stderr):  # a file name need not be valid Unicode
             if isinstance(stream, TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
@@ -31,7 +36,8 @@ class Terminal:
     def print(self, text: RenderableType = "") -> None:
         """Print a result, unless quiet."""
         if not self.quiet:
-            self.stdout.print(text, soft_wrap=isinstance(text, str))
+            shown = _one_line(text) if isinstance(text, str) else text
+            self.stdout.print(shown, soft_wrap=isinstance(text, str))
 
     def json(self, value: dict[str, Any]) -> None:
         """Print a result for programs, quiet or not."""
@@ -56,7 +62,7 @@ class Terminal:
 
     def say(self, kind: str, text: str, style: str = "") -> None:
         """Print ``kind: text`` as one line on stderr."""
-        line = Text.assemble((f"{kind}:", style), " ", " ".join(text.splitlines()))
+        line = Text.assemble((f"{kind}:", style), " ", _one_line(text))
         self.stderr.print(line, soft_wrap=True)
 
     @contextmanager
@@ -66,6 +72,7 @@ class Terminal:
         if self.verbose:
             handler = logging.StreamHandler()
             handler.setLevel(logging.WARNING)
+            handler.setFormatter(_Formatter())
         root = logging.getLogger()
         root.addHandler(handler)
         try:
@@ -88,3 +95,36 @@ class Terminal:
     ) -> None:
         ours = issubclass(category, TileInferWarning)
         self.warning(str(message) if ours else f"{filename}:{lineno}: {message}")
+
+
+class _Console(Console):
+    """Shows names and texts of others, whatever is in them: no control character gets out.
+
+    Colours are no part of what is rendered: they are added to it afterwards.
+    """
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """Yield what is printed."""
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text == "\n":
+                yield segment
+            else:
+                yield Segment(_lines(segment.text), segment.style)
+
+
+class _Formatter(logging.Formatter):
+    """Writes what other libraries say, without control characters."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _lines(super().format(record))
+
+
+def _one_line(text: str) -> str:
+    line = printable(" ".join(text.splitlines()))
+    return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}…"
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))

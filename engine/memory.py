@@ -5,29 +5,64 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from .cgroups import group_bytes
 
-def available_bytes() -> int:
-    """Return the host memory that can be used without swapping."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
+ROOT = Path("/")
+"""Where the system tells its limits; tests have trees of their own."""
+
+
+def available_bytes(root: Path = ROOT) -> int:
+    """Return the host memory that can be used without swapping and within every limit.
+
+    The least of what the machine has free, what the control groups (containers, jobs) leave, and
+    what the process may still map.
+
+    Args:
+        root: Folder of the file system.
+    """
+    limits = (_free_bytes(root), group_bytes(root), _address_bytes(root))
+    return min(limit for limit in limits if limit is not None)
+
+
+def _free_bytes(root: Path) -> int:
+    free = _told(root / "proc/meminfo", "MemAvailable:")
+    if free is not None:
+        return free * 1024
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError):  # Windows tells it in no such way: assume a small machine
         return 8 << 30
 
 
+def _address_bytes(root: Path) -> int | None:
+    """Return what ``ulimit -v`` leaves; ``None`` where there is no such limit."""
+    limit = _told(root / "proc/self/limits", "Max address space")
+    if limit is None:
+        return None
+    return max(0, limit - (_told(root / "proc/self/status", "VmSize:") or 0) * 1024)
+
+
+def resident_bytes() -> int:
+    """Return the memory that this process holds now; 0 where the system does not say."""
+    return (_told(ROOT / "proc/self/status", "VmRSS:") or 0) * 1024
+
+
+def _told(path: Path, name: str) -> int | None:
+    """Return the number behind a name in a file of ``/proc``; ``None`` where there is none."""
+    try:
+        for line in path.read_text().splitlines():
+            if line.startswith(name):
+                return int(line.removeprefix(name).split()[0])
+    except (OSError, ValueError, IndexError):  # not there, or the word "unlimited"
+        pass
+    return None
+
+
 def peak_rss_bytes() -> int:
     """Return the largest resident size this process has had; 0 where the system does not say."""
-    try:  # on Linux, getrusage counts what the process was forked from as well
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
+    peak_kb = _told(ROOT / "proc/self/status", "VmHWM:")
+    if peak_kb is not None:  # on Linux, getrusage counts what the process was forked from as well
+        return peak_kb * 1024
     try:
         import resource
     except ImportError:

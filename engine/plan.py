@@ -5,12 +5,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from ..tiler.errors import OutputError
 from ..tiler.grid import Grid
 from ..tiler.turn import Turn
 from .backends.base import Execution, NetworkFacts, Recipe
 from .downsampling import downsampling
+from .footprint import disk_bytes
 from .probe import Probe
 from .settings import Settings
 from .sources import ImageFacts
@@ -115,6 +117,12 @@ class Plan:
         return (name, kinds[name]) if name in kinds else None
 
     @property
+    def disk_bytes(self) -> int:
+        """Size of the mask, its pyramid and what is stored besides on disk, at most."""
+        scores = np.dtype(self.stored_scores[1]).itemsize if self.stored_scores else 0
+        return disk_bytes(self.grid, self.recipe, scores)
+
+    @property
     def fingerprint(self) -> str:
         """Hash of the plan; the same plan gives the same chunks."""
         return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()
@@ -158,6 +166,7 @@ class Plan:
             "redundancy": round(self.redundancy, 4),
             "memory_bytes": self.memory_bytes,
             "output_bytes": self.output_bytes,
+            "disk_bytes": self.disk_bytes,
             "exact": self.exact,
             "blend": self.blend,
             "tta": self.settings.tta,

@@ -15,7 +15,6 @@ from zarr.storage import LocalStore, MemoryStore
 
 from ..tiler.errors import (
     OutputError,
-    SettingError,
     TileInferError,
     TileInferWarning,
     first_line,
@@ -30,7 +29,7 @@ from .conduct import Conduct
 from .constant_tiles import RememberingRunner
 from .halving import HalvingRunner
 from .levels import choose_level
-from .memory import available_bytes, human
+from .limits import check_limits, check_memory_asked, check_room_left
 from .naming import mask_name
 from .pipeline import Clock, Progress, run_blocks
 from .plan import Plan
@@ -80,6 +79,8 @@ def predict(
         mask, records = _opened(store, plan)
         left = (block for block in range(plan.grid.blocks) if block not in records)
         todo = plan.strips.order(plan.grid, left)
+        if records:
+            check_room_left(plan, store, len(todo))
         stopwatch, remembering = Stopwatch(), None
         if todo:
             if isinstance(source, SegmentedSource):
@@ -209,9 +210,9 @@ def _settle(
     stored = stored_plan(store, damaged_ok=overwrite)
     run = None
     if stored is None or overwrite:
+        check_memory_asked(settings)
         plan, run = make_ready(source, network, settings, tried=stored is not None)
-        if isinstance(store, MemoryStore):
-            _check_memory(plan, settings)
+        check_limits(plan, store, settings)
         if stored is not None:
             clear(store)
         stored = claim(store, plan.to_dict())
@@ -270,8 +271,8 @@ def _dropped(plan: Plan, settings: Settings) -> list[str]:
     return [f"{name}={getattr(plan.settings, name)}" for name in names]
 
 
-_WITHOUT_EFFECT = {"memory", "device_memory", "head", "level", "mpp", "trust_model"}
-"""Settings of which the plan holds what became of them."""
+_WITHOUT_EFFECT = {"memory", "device_memory", "max_output", "head", "level", "mpp", "trust_model"}
+"""Settings of which the plan holds what became of them, or that nothing of the mask depends on."""
 
 _HARMLESS = _WITHOUT_EFFECT | {"device", "backend", "workers", "batch_size", "output", "compile"}
 """Settings that may be left out the second time: the mask's labels are the same."""
@@ -285,13 +286,3 @@ def _same_setting(name: str, value: object, before: object) -> bool:
     if name == "device":  # the first run has resolved cuda to cuda:0
         return before == ("cuda:0" if value == "cuda" else value)
     return value == before
-
-
-def _check_memory(plan: Plan, settings: Settings) -> None:
-    limit = settings.memory or available_bytes()
-    needed = plan.memory_bytes + plan.output_bytes
-    if needed > limit:
-        raise SettingError(
-            f"the result and the run need {human(needed)} of memory and may use {human(limit)}; "
-            "give out=PATH to write the mask to disk"
-        )

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,10 +124,12 @@ def build_report(
     lost = sum(each.pixels for each in unread)
     broken = {record.block: record.not_computed for record in records if record.not_computed}
     grid = plan.grid
+    pixels = grid.shape[0] * grid.shape[1]
     pixel = plan.pixel_size
     area = pixel[0] * pixel[1] if pixel else None
+    if area is not None and not isfinite(area * pixels):
+        area = None  # of a size that nothing has, and JSON has no infinity
     share_run = blocks_run / grid.blocks
-    pixels = grid.shape[0] * grid.shape[1]
     return {
         "mask": place,
         "shape": list(grid.shape),

@@ -28,6 +28,7 @@ _SCALARS: dict[str, Callable[[Any], Any]] = {
             "batch_size",
             "memory",
             "device_memory",
+            "max_output",
             "workers",
             "halo",
         ),
@@ -105,6 +106,7 @@ class Options(TypedDict, total=False):
     batch_size: int | None
     memory: int | None
     device_memory: int | None
+    max_output: int | None
     workers: int | None
     halo: int | None
     tolerance: float | None
@@ -179,6 +181,9 @@ class Settings:
     """Bytes of host memory that the run may use [default: half of what is free]."""
     device_memory: int | None = None
     """Bytes of GPU memory by which tiles and batch are chosen [default: most of what is free]."""
+    max_output: int | None = None
+    """Bytes that the mask, and what is stored besides, may have before compression [default: what
+    the disk holds]."""
     workers: int | None = None
     """Blocks that are computed at the same time [default: one per core; two on a GPU; one for a
     Torch module that keeps something from run to run]."""
@@ -230,6 +235,7 @@ class Settings:
                 "device_memory",
                 "bytes above 0",
             ),
+            (self.max_output is None or self.max_output > 0, "max_output", "bytes above 0"),
             (self.level is None or self.level >= 0, "level", "0 or more"),
             (self.mpp is None or 0 < self.mpp < np.inf, "mpp", "micrometers above 0"),
             (

@@ -1,7 +1,6 @@
 """Find and open a description of the BioImage Model Zoo, and the weights it describes."""
 
 import hashlib
-import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,16 +9,20 @@ from pathlib import Path, PurePosixPath
 from posixpath import normpath
 from tempfile import TemporaryDirectory
 from typing import Any
-from zipfile import ZipFile
 
-from ...tiler.errors import MissingExtraError, ModelError, TileInferError, first_line
+from ...tiler.errors import MissingExtraError, ModelError, first_line
+from ..memory import human
 from .bioimageio_model import Description, understand
+from .zip_archive import LARGEST_TEXT_BYTES, opened, read_text, unpack
 
 FILES = ("bioimageio.yaml", "rdf.yaml")
 """Names that a description bears in a folder or a package; also as endings, after a dot."""
 
 FORMATS = ("onnx", "torchscript")
 """Weights that can be run, the best first."""
+
+LARGEST_PARTS = 100_000
+"""Of a description: keys, values and entries of lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +78,13 @@ class Package:
 
     def _unpack(self, source: str, target: Path) -> None:
         member = normpath(f"{self.folder}{source}")
-        with _opened(self.path) as archive:
+        with opened(self.path) as archive:
             if member not in archive.namelist():
                 raise ModelError(
                     f"{self.file} in {self.path} names the weights {source}, which are not in it; "
                     "get a complete package"
                 )
-            with archive.open(member) as packed, target.open("wb") as file:
-                shutil.copyfileobj(packed, file, 1 << 20)
+            unpack(archive, member, target, self.path)
 
     def _check(self, path: Path, sha256: object) -> None:
         if sha256 is None:
@@ -114,9 +116,9 @@ def find_package(path: Path) -> Package | None:
     """
     suffix = path.suffix.lower()
     if suffix == ".zip":
-        with _opened(path) as archive:
+        with opened(path) as archive:
             member = _description_in(archive.namelist(), path)
-            content = archive.read(member)
+            content = read_text(archive, member, path)
         file = PurePosixPath(member).name
         model = _load(content, f"{file} in {path}")
         return Package(path, file, member.removesuffix(file), model, _best(model, file), True)
@@ -140,28 +142,17 @@ def find_package(path: Path) -> Package | None:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(LARGEST_TEXT_BYTES + 1)
     except OSError as error:
         raise ModelError(
             f"model {path} cannot be read ({error.strerror}); check the path"
         ) from error
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[ZipFile]:
-    try:
-        with ZipFile(path) as archive:
-            yield archive
-    except TileInferError:
-        raise
-    except OSError as error:
+    if len(content) > LARGEST_TEXT_BYTES:
         raise ModelError(
-            f"model {path} cannot be read ({error.strerror or first_line(error)}); check the path"
-        ) from error
-    except Exception as error:  # a password, damage, and each compression's own type
-        raise ModelError(
-            f"model {path} is not a readable package: {first_line(error)}; get it anew"
-        ) from error
+            f"{path} is larger than any description ({human(LARGEST_TEXT_BYTES)}); get it anew"
+        )
+    return content
 
 
 def _description_in(names: list[str], path: Path) -> str:
@@ -211,7 +202,7 @@ def _load(content: bytes, where: str, beside: Path | None = None) -> Any:
             f"{does}: that needs the library bioimageio.spec: pip install bioimageio.spec"
         ) from error
     try:
-        plain = _convertible(YAML(typ="safe").load(content))
+        plain = _convertible(_bounded(YAML(typ="safe").load(content)))
         with (
             warnings.catch_warnings(action="ignore"),  # of doubts about its own conversions
             ValidationContext(perform_io_checks=False, log_warnings=False) as context,
@@ -224,6 +215,21 @@ def _load(content: bytes, where: str, beside: Path | None = None) -> Any:
     if model.type != "model":
         raise ModelError(f"{where} describes a {model.type}; a model is needed")
     return model
+
+
+def _bounded(plain: Any) -> Any:
+    """Refuse YAML whose references to its own parts unfold without end, or almost."""
+    left, parts = [plain], 0
+    while left:
+        part = left.pop()
+        parts += 1
+        if parts > LARGEST_PARTS:
+            raise ValueError(f"it unfolds to more than {LARGEST_PARTS} parts")
+        if isinstance(part, dict):
+            left += [*part.keys(), *part.values()]
+        elif isinstance(part, list | tuple | set):
+            left += part
+    return plain
 
 
 def _convertible(plain: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from typing import Literal
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 from ...tiler.errors import ModelError, SettingError
 
@@ -184,6 +184,8 @@ def _is_checkpoint(path: Path) -> bool:
     """Say whether a pickle in a zip is a checkpoint of our own; it is searched, not unpickled."""
     with ZipFile(path) as archive:
         name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+        if archive.getinfo(name).compress_type != ZIP_STORED:  # as Torch leaves it
+            return False
         with archive.open(name) as pickled:
             words = pickled.read(_SEARCHED_BYTES)
     return all(word in words for word in CHECKPOINT_WORDS)

@@ -9,8 +9,10 @@ from onnx import TensorProto, helper
 from ...tiler.errors import ModelError, SettingError, first_line
 from .base import Ending
 from .metadata import METADATA_KEY, Metadata, decode
+from .onnx_domains import check_operators
 from .onnx_ending import bypass_ending
 from .onnx_ends import Shape, standardise
+from .onnx_external import load_external
 from .onnx_types import check_image_type, check_map_type, in_single_precision, numpy_name
 
 OLDEST_OPSET = 13
@@ -57,8 +59,12 @@ def read_graph(path: Path, head: str | None) -> GraphFacts:
         SettingError: ``head`` is needed, or unknown.
     """
     try:
-        model = onnx.load(path)
+        model = onnx.load(path, load_external_data=False)
+        check_operators(model, path)
+        load_external(model, path)
         onnx.checker.check_model(model)
+    except ModelError:
+        raise
     except FileNotFoundError as error:
         raise ModelError(f"model {path} does not exist; check the path") from error
     except Exception as error:  # protobuf, checker and external data raise types of their own

@@ -4,6 +4,7 @@ from importlib.metadata import version
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
+from ..naming import printable
 from ..prediction import Prediction
 from .labels import Labels
 from .tiff_directory import ASCII, Tag
@@ -38,14 +39,15 @@ def ome_xml(labels: Labels) -> str:
         for axis, size in zip("YX", labels.pixel_micrometers or (), strict=False)
     )
     names = "".join(
-        f'<M K="{label}">{escape(name)}</M>' for label, name in enumerate(labels.class_names)
+        f'<M K="{label}">{escape(printable(name))}</M>'
+        for label, name in enumerate(labels.class_names)
     )
     return (
         '<?xml version="1.0" encoding="UTF-8"?>'
         f'<OME xmlns="{_SCHEMA}" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" '
         f'xsi:schemaLocation="{_SCHEMA} {_SCHEMA}/ome.xsd" '
         f'Creator="tile-infer {version("tile-infer")}">'
-        f'<Image ID="Image:0" Name={quoteattr(labels.name)}>'
+        f'<Image ID="Image:0" Name={quoteattr(printable(labels.name))}>'
         f'<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="{labels.levels[0].dtype.name}" '
         f'SizeX="{width}" SizeY="{height}" SizeC="1" SizeZ="1" SizeT="1"{sizes}>'
         '<Channel ID="Channel:0:0" Name="label" SamplesPerPixel="1"/>'

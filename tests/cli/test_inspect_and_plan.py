@@ -100,11 +100,13 @@ def test_plan_json_has_the_keys_that_programs_rely_on(
         "redundancy",
         "memory_bytes",
         "output_bytes",
+        "disk_bytes",
     }
     assert found["tile"] == [64, 128]
     assert found["core"] == [62, 126]
     assert found["tiles"] == 5 * 4  # ceil(300 / 62) x ceil(500 / 126)
     assert found["output_bytes"] == 300 * 500
+    assert 0 < found["disk_bytes"] < 2 << 20
 
 
 def test_plan_warns_where_tiles_must_be_blended(run: Run, image: Write, whole_tile: Path) -> None:

@@ -72,7 +72,7 @@ def test_summary_keys_are_stable(unet: Path) -> None:
     summary, network = plan.summary(), network_summary(plan.network, plan.probe)
     assert {
         "tile", "core", "chunk", "block", "tiles", "blocks", "redundancy", "memory_bytes",
-        "output_bytes",
+        "output_bytes", "disk_bytes",
     } <= set(summary)  # fmt: skip
     assert {
         "input", "output", "margin", "period", "step", "halo", "verdict", "bounded", "free_size",

@@ -325,7 +325,7 @@ def test_a_network_that_fails_on_the_real_tiles_fails_before_the_output_is_touch
 
 def test_limits_of_memory_may_change_when_a_run_is_continued(slide: Path, model: Path) -> None:
     predict_large(slide, model)
-    predict_large(slide, model, memory=8 << 30, device_memory=1 << 30)
+    predict_large(slide, model, memory=2 << 30, device_memory=1 << 30)
 
 
 def test_a_link_to_a_folder_is_followed(tmp_path: Path) -> None:
