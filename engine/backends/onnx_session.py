@@ -23,10 +23,9 @@ def onnx_session(model: onnx.ModelProto, execution: Execution) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = execution.threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # its warnings are about its own optimisations
+    options.log_severity_level = 4  # warnings are about its own optimisations, errors are raised
     wanted: list[Any] = ["CPUExecutionProvider"]
     if execution.device != "cpu":
-        options.log_severity_level = 4  # a missing CUDA is told below, in one line
         wanted.insert(0, ("CUDAExecutionProvider", cuda_options(execution)))
         with redirect_stdout(StringIO()):  # it prints what it does not find
             runtime.preload_dlls()
