@@ -77,6 +77,7 @@ class TiffSource:
         self._path = path
         self._file = PositionalFile(path)
         try:
+            check_directories(path)
             with tifffile.TiffFile(path) as tiff:
                 self._open(tiff, axes, choice or Choice())
         except (ImageError, SettingError):
@@ -92,7 +93,6 @@ class TiffSource:
 
     def _open(self, tiff: Any, axes: str | None, choice: Choice) -> None:
         where = str(self._path)
-        check_directories(tiff, where)
         number = chosen_series(tiff, choice, where)
         series = tiff.series[number]
         full = series.keyframe

@@ -225,6 +225,9 @@ class SegmentedPage:
             raise self._place.broken(y0, y1, x0, x1, _one_line(error)) from error
         if pixels.shape[0] < y1 - y0 or pixels.shape[1] < x1 - x0:
             raise self._place.broken(y0, y1, x0, x1, f"only {pixels.shape[:2]} pixels came out")
+        if pixels.shape[2] < self._interleaved:
+            why = f"{pixels.shape[2]} of {self._interleaved} samples came out"
+            raise self._place.broken(y0, y1, x0, x1, why)
         return np.asarray(pixels)
 
 

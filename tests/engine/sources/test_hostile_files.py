@@ -196,7 +196,54 @@ def test_directories_upon_each_other_are_refused(tmp_path: Path) -> None:
     data += struct.pack(f"<{count}I", *(8 + 4 * number for number in range(1, count + 1)))
     path = tmp_path / "heap.tif"
     path.write_bytes(data)
-    assert "lie side by side" in refusal(path)
+    assert "the same places of the file again and again" in refusal(path)
+
+
+def entries(*rows: tuple[int, int, int, int]) -> bytes:
+    """Return a directory that nothing follows."""
+    packed = b"".join(struct.pack("<HHII", *row) for row in rows)
+    return struct.pack("<H", len(rows)) + packed + struct.pack("<I", 0)
+
+
+def page(*more: tuple[int, int, int, int]) -> bytes:
+    """Return the directory of a page of 2 x 2 grey pixels, which lie at byte 4."""
+    rows = [(256, 4, 1, 2), (257, 4, 1, 2), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1)]
+    rows += [(273, 4, 1, 4), (277, 3, 1, 1), (278, 4, 1, 2), (279, 4, 1, 4), *more]
+    return entries(*rows)
+
+
+def test_one_long_value_listed_again_and_again_is_refused(tmp_path: Path) -> None:
+    # 2000 lists of where strips lie, all in the same 400 kB: numbers that would fill 6 GB.
+    path, count = tmp_path / "lists.tif", 100_000
+    for times in (1, 2000):
+        values = bytes(4 * count)
+        directory = page(*[(273, 4, count, 8)] * times)
+        start = struct.pack("<I", 8 + len(values))
+        path.write_bytes(b"II*\0" + start + values + directory)
+        if times == 1:
+            assert read(path).shape == (2, 2, 1)
+    assert "the same places of the file again and again" in refusal(path)
+
+
+def test_one_smaller_image_listed_again_and_again_is_refused(tmp_path: Path) -> None:
+    path, count = tmp_path / "levels.tif", 20_000
+    inner = page()
+    for places in ([8], [8] * count):
+        values = struct.pack(f"<{len(places)}I", *places)
+        at = 8 + len(inner)
+        start = struct.pack("<I", at + len(values))
+        place = at if len(places) > 1 else 8
+        path.write_bytes(b"II*\0" + start + inner + values + page((330, 4, len(places), place)))
+        if len(places) == 1:
+            assert "one plane of a stack" in refusal(path)
+    assert "the same places of the file again and again" in refusal(path)
+
+
+def test_samples_that_do_not_come_out_are_told(tmp_path: Path) -> None:
+    path = tiled(tmp_path / "none.tif", "lzma", GREY)
+    assert (read(path)[..., 0] == GREY).all()
+    set_tag(path, 277, 0)
+    assert "0 of 1 samples came out" in refusal(path)
 
 
 def test_pages_in_a_row_are_read_however_many_they_are(tmp_path: Path) -> None:
