@@ -115,6 +115,26 @@ def _chain(data: bytearray, rng: Rng) -> None:
     struct.pack_into(parts.offset, data, at, target)
 
 
+def _again(data: bytearray, rng: Rng) -> None:
+    """Let the first directory list one long value, or its own entries, many times."""
+    parts = directories(bytes(data))
+    length, size, number = (20, 8, "Q") if parts.big else (12, 4, "H")
+    at = parts.starts[0]
+    (count,) = struct.unpack_from(parts.order + number, data, at)
+    at += struct.calcsize(number)
+    listed = bytes(data[at : at + length * count])
+    entry = bytearray(listed[(k := length * int(rng.integers(count))) : k + length])
+    if rng.integers(2):
+        struct.pack_into(parts.order + "H", entry, 2, 4)
+        put(entry, 4, size, (len(data) - 8) // 4, parts.order)
+        put(entry, 4 + size, size, 8, parts.order)
+    times = int(rng.integers(1, 4000))
+    begin = len(data)
+    data += struct.pack(parts.order + number, count + times) + listed + entry * times
+    data += struct.pack(parts.offset, 0)
+    put(data, 8 if parts.big else 4, size, begin, parts.order)
+
+
 def _frame(data: bytearray, rng: Rng) -> None:
     """Let a segment's own header state another size, where its codec has one."""
     found = list(segments(bytes(data)))
@@ -178,6 +198,7 @@ MUTATIONS: dict[str, Callable[[bytearray, Rng], None]] = {
     "header": _header,
     "entry": _any_entry,
     "chain": _chain,
+    "again": _again,
     "segment": _frame,
     "bomb": _bomb,
     **{name: tag_changer(tags) for name, tags in TAGS.items()},
