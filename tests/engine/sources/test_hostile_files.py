@@ -239,6 +239,47 @@ def test_one_smaller_image_listed_again_and_again_is_refused(tmp_path: Path) -> 
     assert "the same places of the file again and again" in refusal(path)
 
 
+def described(path: Path, before: str, after: str) -> None:
+    """Change the description of the first page, whatever its length becomes."""
+    with tifffile.TiffFile(path) as file:
+        tag = file.pages.first.tags[270]
+        text = tag.value.encode() + b"\0"
+        at = tag.offset
+    data = bytearray(path.read_bytes())
+    changed = text.replace(before.encode(), after.encode())
+    assert changed != text
+    struct.pack_into("<II", data, at + 4, len(changed), len(data))
+    path.write_bytes(data + changed)
+
+
+@pytest.mark.parametrize("number", [10**3, 10**9, 2**64])
+def test_channels_that_only_the_description_has_are_refused(tmp_path: Path, number: int) -> None:
+    path = tmp_path / "stack.tif"
+    stack = {"metadata": {"axes": "CYX"}, "photometric": "minisblack"}
+    tifffile.imwrite(path, np.moveaxis(COLOURS, 2, 0), **stack)
+    assert (read(path) == COLOURS).all()
+    described(path, '"shape": [3', f'"shape": [{number}')
+    assert f"has C ({number}), Y (96), X (80), and at most" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('SizeZ="1"', 'SizeZ="900000000"'),
+        ('SizeT="1"', f'SizeT="{"9" * 5000}"'),
+        ('SizeX="80"', 'SizeX="900000000000"'),
+        ('PlaneCount="3"', 'PlaneCount="900000000"'),
+    ],
+)
+def test_planes_that_only_ome_xml_has_are_refused(tmp_path: Path, before: str, after: str) -> None:
+    path = tmp_path / "stack.ome.tif"
+    stack = {"metadata": {"axes": "CYX"}, "photometric": "minisblack"}
+    tifffile.imwrite(path, np.moveaxis(COLOURS, 2, 0), **stack)
+    assert (read(path) == COLOURS).all()
+    described(path, before, after)
+    assert "at most 10000000 planes; the OME description of" in refusal(path)
+
+
 def test_samples_that_do_not_come_out_are_told(tmp_path: Path) -> None:
     path = tiled(tmp_path / "none.tif", "lzma", GREY)
     assert (read(path)[..., 0] == GREY).all()
