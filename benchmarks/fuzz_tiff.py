@@ -1,5 +1,6 @@
 """Damage a TIFF, at random or where it hurts: the entries of its directories."""
 
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from tiff_parts import BYTE_COUNTS, INTEGERS, OFFSETS, SIZES, WIDTH, directories
 
 Rng = np.random.Generator
 
-LENGTH, COMPRESSION, PHOTOMETRIC = 257, 259, 262
+LENGTH, COMPRESSION, PHOTOMETRIC, DESCRIPTION = 257, 259, 262, 270
 TAGS = {
     "width": (WIDTH,),
     "length": (LENGTH,),
@@ -135,6 +136,26 @@ def _again(data: bytearray, rng: Rng) -> None:
     put(data, 8 if parts.big else 4, size, begin, parts.order)
 
 
+def _description(data: bytearray, rng: Rng) -> None:
+    """Let a description (OME-XML, ImageJ's, JSON, Aperio's) state another number."""
+    parts = directories(bytes(data))
+    found = [e for e in parts.entries if e.tag == DESCRIPTION and e.values > 8]
+    if not found:
+        _any_entry(data, rng)
+        return
+    entry = found[int(rng.integers(len(found)))]
+    text = bytes(data[entry.value_at : entry.value_at + entry.values])
+    numbers = list(re.finditer(rb"\d+", text))
+    odd = b"%d" % (_odd_number(data, 100, rng) * (1 if rng.integers(4) else -1))
+    if numbers:
+        chosen = numbers[int(rng.integers(len(numbers)))]
+        text = text[: chosen.start()] + odd + text[chosen.end() :]
+    size = 8 if parts.big else 4
+    put(data, entry.at + 4, size, len(text), parts.order)
+    put(data, entry.at + 4 + size, size, len(data), parts.order)
+    data += text
+
+
 def _frame(data: bytearray, rng: Rng) -> None:
     """Let a segment's own header state another size, where its codec has one."""
     found = list(segments(bytes(data)))
@@ -199,6 +220,7 @@ MUTATIONS: dict[str, Callable[[bytearray, Rng], None]] = {
     "entry": _any_entry,
     "chain": _chain,
     "again": _again,
+    "description": _description,
     "segment": _frame,
     "bomb": _bomb,
     **{name: tag_changer(tags) for name, tags in TAGS.items()},
