@@ -172,7 +172,10 @@ def _watched(child: _Child) -> Outcome | None:
         return Outcome(kind or "crashed", f"status {status}: {_place(said)}", seconds, resident)
     found: dict[str, Any] = json.loads(answer)
     kind, text = _judged(found)
-    return Outcome(kind, text, seconds, max(resident, found["resident"]))
+    resident = max(resident, found["resident"])
+    if resident > MOST_RESIDENT_BYTES:  # for less time than lies between two looks
+        kind = "memory"
+    return Outcome(kind, text, seconds, resident)
 
 
 def _place(said: str) -> str:

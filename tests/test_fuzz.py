@@ -82,6 +82,7 @@ def test_directories_and_segments_are_found(scripts: dict[str, Any], tmp_path: P
         ("import os; os.abort()", "crashed"),
         ("import ctypes; ctypes.string_at(0)", "crashed"),
         ("import time; time.sleep(60)", "hung"),
+        ("bytearray(b'1') * (900 << 20); code = 0", "memory"),
         ("kept = bytearray(b'1') * (900 << 20); import time; time.sleep(60)", "memory"),
     ],
 )
