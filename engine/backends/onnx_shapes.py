@@ -10,6 +10,15 @@ _LARGE = 4096
 """Elements of a constant above which its values play no part in shapes."""
 
 
+def _is_harmless(node: onnx.NodeProto) -> bool:
+    """Say whether a node can be given lengths below 0, which tiles that are too small lead to.
+
+    A Slice of them ends the process. What follows it remains unknown.
+    """
+    nested = any(entry.HasField("g") or entry.graphs for entry in node.attribute)
+    return node.op_type != "Slice" and not nested
+
+
 def inferred_values(
     model: onnx.ModelProto, image: str | None = None, shape: tuple[int, ...] = ()
 ) -> list[onnx.ValueInfoProto]:
@@ -24,7 +33,7 @@ def inferred_values(
     light.opset_import.extend(model.opset_import)
     graph = light.graph
     graph.name = "shapes"
-    graph.node.extend(model.graph.node)
+    graph.node.extend(node for node in model.graph.node if image is None or _is_harmless(node))
     graph.input.extend(model.graph.input)
     if image is None:
         graph.output.extend(model.graph.output)

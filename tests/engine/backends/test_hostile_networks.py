@@ -142,6 +142,18 @@ def test_fixed_size_that_does_not_fit_is_refused(
     assert "65536 x 65536 px" in refusal(tmp_path / "fixed.onnx", convolution(65_536))
 
 
+def test_slice_of_a_length_below_0_does_not_end_the_process(tmp_path: Path) -> None:
+    model = convolution()
+    model.graph.node[0].attribute[0].ints[:] = [-200, -200, -200, -200]
+    places = np.array([0], np.int64), np.array([5], np.int64), np.array([2], np.int64)
+    for name, place in zip(("first", "stop", "axis"), places, strict=True):
+        model.graph.initializer.append(numpy_helper.from_array(place, name))
+    model.graph.node[1].CopyFrom(
+        helper.make_node("Slice", ["map", "first", "stop", "axis"], ["logits"])
+    )
+    onnx_footprint.check_footprint(model, "image", (1, 3, 256, 256), "network")
+
+
 def test_a_tile_that_fits_is_run_and_a_larger_one_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
