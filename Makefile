@@ -32,7 +32,7 @@ bench-peers: .venv/figures dev
 
 # These need the folder of real images and networks that TILE_INFER_TEST_DATA names.
 bench-data: dev
-	for script in odd_files real_images real_networks tables; do $(BIN)/python benchmarks/$$script.py || exit; done
+	for script in odd_files fuzz real_images real_networks tables; do $(BIN)/python benchmarks/$$script.py || exit; done
 
 clean:
 	rm -rf .venv build dist *.egg-info demo

@@ -98,7 +98,7 @@ def _swept(job: Job) -> Outcome:
         if code == 0:
             problem = difference(job, added)
             return Outcome("wrong" if problem else "equal", problem, longest, tuple(added))
-        more = _asked_for(said, added)
+        more = asked_for(said, added)
         if not more:
             break
         added += more
@@ -121,7 +121,7 @@ def run_inside(line: list[str]) -> tuple[int, str]:
     return code, said.getvalue()
 
 
-def _asked_for(said: str, added: Sequence[str]) -> list[str]:
+def asked_for(said: str, added: Sequence[str]) -> list[str]:
     """Return the options that a refusal names and that were not tried."""
     for channels, numbers, plane in _ADDED.findall(said.partition("choose")[2]):
         name, value = f"--{channels or plane}", numbers or "0"

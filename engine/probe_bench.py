@@ -6,8 +6,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..tiler.errors import ModelError
+from ..tiler.errors import ModelError, OutOfMemoryError
 from ..tiler.scale import SAME, Scale
+from .memory import available_bytes, human
 
 Shape = tuple[int, int]
 """Height and width in pixels."""
@@ -32,6 +33,20 @@ class LogitsFunction(Protocol):
         ...
 
 
+_NOISES = 3
+"""Arrays of the noise's size that are needed to make it."""
+
+
+def _check_memory(needed_bytes: int, channels: int) -> None:
+    free_bytes = available_bytes()
+    if needed_bytes > free_bytes:
+        raise OutOfMemoryError(
+            f"measuring a network of {channels} channels needs {human(needed_bytes)}, and "
+            f"{human(free_bytes)} are free; check the channels that its file states, or use a "
+            "machine with more memory"
+        )
+
+
 class Bench:
     """Runs a network on crops of one noise image and counts the runs.
 
@@ -48,6 +63,7 @@ class Bench:
         self._logits = logits
         rng = np.random.default_rng(seed)
         side = _REPEAT_PX
+        _check_memory(_NOISES * channels * side * side * 4, channels)
         fine = rng.standard_normal((channels, side, side), dtype=np.float32)
         coarse = rng.standard_normal((channels, side // 16 + 1, side // 16 + 1), dtype=np.float32)
         self._noise = fine + coarse.repeat(16, axis=1).repeat(16, axis=2)[:, :side, :side]

@@ -18,12 +18,17 @@ from .device import cuda_index
 from .metadata import THE_MODEL, with_metadata
 from .noise import as_input
 from .onnx_causes import tile_dependent_parts
+from .onnx_footprint import check_footprint
 from .onnx_graph import GraphFacts, read_graph
 from .onnx_session import onnx_runtime, onnx_session
 from .onnx_types import numpy_name
 
 if TYPE_CHECKING:  # Torch takes a second to load, and few runs need it
     from .onnx_torch import OnnxInTorch
+
+
+_FREE_PX = 256
+"""Length of a free axis for which a graph must fit the memory: that of the first tile tried."""
 
 
 class OnnxNetwork:
@@ -47,6 +52,16 @@ class OnnxNetwork:
             ),
         )
         self._facts = with_metadata(self._facts, THE_MODEL, self.graph.metadata)
+        self._checked_px = 0
+        self._check_footprint(batch or 1, channels or 1, height or _FREE_PX, width or _FREE_PX)
+
+    def _check_footprint(self, *shape: int) -> None:
+        """Refuse tiles of a shape that cannot fit, unless larger ones could."""
+        batch, channels, height, width = shape
+        if batch * height * width > self._checked_px:
+            tile = batch, channels, height, width
+            check_footprint(self.graph.model, self.graph.image, tile, self._facts.name)
+            self._checked_px = batch * height * width
 
     @property
     def facts(self) -> NetworkFacts:
@@ -73,6 +88,7 @@ class OnnxNetwork:
         """
         results = []
         batch = self.facts.batch or len(tiles)
+        self._check_footprint(batch, *tiles.shape[1:])
         for first in range(0, len(tiles), batch):
             run = tiles[first : first + batch]
             filled = np.concatenate([run, *[run[-1:]] * (batch - len(run))])

@@ -1,21 +1,17 @@
 """Find the parts of an ONNX graph whose answer depends on the tile's size."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
 from .causes import ATTENTION, PLACES, counted, is_over_tile, lies_along_tile
 from .onnx_axes import reduced_axes
 from .onnx_chain import Constants, attribute, small_constants
-
-_LARGE = 4096
-"""Elements of a constant above which its values play no part in shapes."""
+from .onnx_shapes import inferred_values
 
 _ONLY_SIZES = {"Shape", "Size"}
 """Operators that look at no value of what they are given."""
@@ -203,27 +199,8 @@ def _depends_on(model: onnx.ModelProto, image: str) -> set[str]:
 
 def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int | None, ...]]:
     """Return the shapes of all tensors, as far as they can be told without running the graph."""
-    light = onnx.ModelProto(ir_version=model.ir_version)
-    light.opset_import.extend(model.opset_import)
-    graph = light.graph
-    graph.name = "shapes"
-    graph.node.extend(model.graph.node)
-    graph.input.extend(model.graph.input)
-    graph.output.extend(model.graph.output)
-    graph.value_info.extend(model.graph.value_info)
-    there = {entry.name for entry in graph.input}
-    for entry in model.graph.initializer:  # weights may be larger than what can be handed over
-        if np.prod(entry.dims, dtype=np.int64) <= _LARGE:
-            graph.initializer.append(entry)
-        elif entry.name not in there:
-            kind = entry.data_type
-            graph.input.append(helper.make_tensor_value_info(entry.name, kind, entry.dims))
-    with suppress(Exception):  # what cannot be told is not needed to run the network
-        light = onnx.shape_inference.infer_shapes(light, data_prop=True)
-    graph = light.graph
     found = {}
-    for value in [*graph.input, *graph.value_info, *graph.output]:
-        if value.type.tensor_type.HasField("shape"):
-            axes = value.type.tensor_type.shape.dim
-            found[value.name] = tuple(a.dim_value if a.dim_value > 0 else None for a in axes)
+    for value in inferred_values(model):
+        axes = value.type.tensor_type.shape.dim
+        found[value.name] = tuple(a.dim_value if a.dim_value > 0 else None for a in axes)
     return found

@@ -6,7 +6,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, helper
 
-from ...tiler.errors import ModelError, SettingError, first_line
+from ...tiler.errors import ModelError, SettingError, TileInferError, first_line
 from .base import Ending
 from .metadata import METADATA_KEY, Metadata, decode
 from .onnx_domains import check_operators
@@ -14,6 +14,7 @@ from .onnx_ending import bypass_ending
 from .onnx_ends import Shape, standardise
 from .onnx_external import load_external
 from .onnx_types import check_image_type, check_map_type, in_single_precision, numpy_name
+from .onnx_weights import check_weights
 
 OLDEST_OPSET = 13
 """Older graphs are converted: before it, Softmax and ReduceSum meant something else."""
@@ -59,6 +60,18 @@ def read_graph(path: Path, head: str | None) -> GraphFacts:
         SettingError: ``head`` is needed, or unknown.
     """
     try:
+        return _read_graph(path, head)
+    except TileInferError:
+        raise
+    except Exception as error:  # a damaged graph may hold anything in the place of anything
+        raise ModelError(
+            f"model {path} is damaged or breaks ONNX's rules ({type(error).__name__}: "
+            f"{first_line(error)}); get a good copy, or export the network again"
+        ) from error
+
+
+def _read_graph(path: Path, head: str | None) -> GraphFacts:
+    try:
         model = onnx.load(path, load_external_data=False)
         check_operators(model, path)
         load_external(model, path)
@@ -71,6 +84,9 @@ def read_graph(path: Path, head: str | None) -> GraphFacts:
         raise ModelError(
             f"model {path} is not a readable ONNX file: {first_line(error)}"
         ) from error
+    check_weights(model, path)
+    if not model.graph.output:
+        raise ModelError(f"model {path} has no output, so there is no map; export it again")
     model = _modern(model, path)
     model.ir_version = min(model.ir_version, NEWEST_FORMAT)
     image = _image_input(model, path)

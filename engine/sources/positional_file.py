@@ -13,6 +13,8 @@ class PositionalFile:
         self.path = path
         self._file = path.open("rb", buffering=0)
         self._lock = threading.Lock()
+        self.size_bytes = os.fstat(self._file.fileno()).st_size
+        """Length of the file."""
         # A source that is dropped without close() must not warn about its open file.
         self._closer = weakref.finalize(self, self._file.close)
 
@@ -24,6 +26,8 @@ class PositionalFile:
             ValueError: The file was closed.
         """
         parts = []
+        # No buffer is made for more than there is, whatever a damaged file says.
+        size_bytes = min(size_bytes, max(0, self.size_bytes - start))
         while size_bytes > 0:
             part = self._read_once(start, size_bytes)
             if not part:

@@ -20,6 +20,7 @@ from .segment_cache import CACHE_BYTES, SegmentCache
 from .segment_uses import SegmentUses
 from .slide_files import first_dicom, is_dicom, slide_files
 from .tiff import is_tiff
+from .tiff_directories import check_directories
 
 _TILE_PX = 1024
 _WHITE = "FFFFFF"
@@ -222,6 +223,7 @@ def _check_alone(folder: Path, files: list[Path]) -> None:
 
 def _is_ventana(path: Path) -> bool:
     try:
+        check_directories(path, most=1)
         with tifffile.TiffFile(path) as tiff:
             return bool(tiff.is_bif)
     except Exception:  # what is wrong with it is told by whoever reads it

@@ -23,6 +23,8 @@ from .positional_file import PositionalFile
 from .request import checked_channels
 from .segment_cache import CACHE_BYTES, SegmentCache
 from .tiff_colour import alpha_channel, check_colour, colour_map
+from .tiff_description import check_description
+from .tiff_directories import check_directories
 from .tiff_georeference import pixel_meters, tiff_georeference, tiff_nodata
 from .tiff_pages import PageReader, Place, RawPage, SegmentedPage
 from .tiff_scale import tiff_pixel_size
@@ -76,6 +78,7 @@ class TiffSource:
         self._path = path
         self._file = PositionalFile(path)
         try:
+            check_directories(path)
             with tifffile.TiffFile(path) as tiff:
                 self._open(tiff, axes, choice or Choice())
         except (ImageError, SettingError):
@@ -91,6 +94,7 @@ class TiffSource:
 
     def _open(self, tiff: Any, axes: str | None, choice: Choice) -> None:
         where = str(self._path)
+        check_description(tiff, where)
         number = chosen_series(tiff, choice, where)
         series = tiff.series[number]
         full = series.keyframe

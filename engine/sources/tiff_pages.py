@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,8 +14,11 @@ from ..memory import available_bytes, human
 from .positional_file import PositionalFile
 from .segment_cache import SegmentCache
 from .segment_uses import SegmentUses
+from .tiff_frames import JPEG, refusal
 
-_JPEG = {6, 7, 34892, 33007}
+_MOST_CUT = 2
+"""A page of plain pixels is opened, though the file ends before them, if it is not larger than the
+file by more than this: planning the work for a size that is made up takes any time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,10 @@ class RawPage:
         self._planes, _, self._height, self._width, self._interleaved = keyframe.shaped
         self._dtype = np.dtype(keyframe.dtype).newbyteorder(keyframe.parent.byteorder)
         self.samples = self._planes * self._interleaved
+        needed_bytes = self.samples * self._height * self._width * self._dtype.itemsize
+        if needed_bytes > _MOST_CUT * file.size_bytes:
+            why = f"they need {needed_bytes} bytes, and the file has {file.size_bytes}"
+            raise place.broken(0, self._height, 0, self._width, why)
 
     def read_into(self, out: NDArray[Any], box: Box, samples: tuple[int, ...]) -> None:
         """Write a rectangle's samples into ``out``, ``(y, x, sample)``."""
@@ -121,8 +129,11 @@ class SegmentedPage:
         self._place = place
         self._cache = cache
         self._decode = keyframe.decode  # made on first access, which is not safe in a thread
-        self._options = {}
-        if keyframe.compression in _JPEG:
+        self._compression = int(keyframe.compression)
+        bits = keyframe.bitspersample
+        self._sample_bits = min(bits) if isinstance(bits, tuple) else int(bits)
+        self._options: dict[str, Any] = {}
+        if keyframe.compression in JPEG:
             self._options = {"jpegtables": page.jpegtables, "jpegheader": keyframe.jpegheader}
         self._empty = empty
         self._planes, _, self._height, self._width, self._interleaved = keyframe.shaped
@@ -133,14 +144,20 @@ class SegmentedPage:
             self.segment = (keyframe.rowsperstrip, self._width)
         if min(self.segment) < 1:
             raise ImageError(f"{place.path}: tiles need a size; the file says {self.segment}")
-        self._check_memory(np.dtype(keyframe.dtype).itemsize)
+        height = self.segment[0] if keyframe.is_tiled else min(self.segment[0], self._height)
+        self._check_memory(height, np.dtype(keyframe.dtype).itemsize)
         self._grid = -(-self._height // self.segment[0]), -(-self._width // self.segment[1])
-        self._uses = SegmentUses(self._grid, self.segment, self._planes)
         self._offsets = np.array(page.dataoffsets, np.int64)
         self._sizes = np.array(page.databytecounts, np.int64)
+        there, needed = min(len(self._offsets), len(self._sizes)), self._planes * prod(self._grid)
+        if there < needed:
+            height, width = self._height, self._width
+            why = f"the file says where {there} of their {needed} tiles or strips are"
+            raise place.broken(0, height, 0, width, why)
+        self._uses = SegmentUses(self._grid, self.segment, self._planes)
 
-    def _check_memory(self, value_bytes: int) -> None:
-        height, width = min(self.segment[0], self._height), self.segment[1]
+    def _check_memory(self, height: int, value_bytes: int) -> None:
+        width = self.segment[1]
         needed_bytes = height * width * self._interleaved * value_bytes
         free_bytes = available_bytes()
         if needed_bytes > free_bytes:
@@ -186,8 +203,6 @@ class SegmentedPage:
         """Return segment ``index`` as ``(y, x, sample)``, at least its part inside the image."""
         y0, x0 = row * self.segment[0], column * self.segment[1]
         y1, x1 = min(y0 + self.segment[0], self._height), min(x0 + self.segment[1], self._width)
-        if index >= min(len(self._offsets), len(self._sizes)):
-            raise self._place.broken(y0, y1, x0, x1, "the file does not say where they are")
         start, size = int(self._offsets[index]), int(self._sizes[index])
         if start == 0 or size == 0:  # a sparse file leaves out segments without data
             empty = np.asarray(self._empty)
@@ -198,12 +213,21 @@ class SegmentedPage:
             raise self._place.broken(y0, y1, x0, x1, str(error)) from error
         if len(data) < size:
             raise self._place.broken(y0, y1, x0, x1, "the file ends before them")
+        inside_bits = (y1 - y0) * (x1 - x0) * self._interleaved * self._sample_bits
+        samples = self.segment[0] * self.segment[1] * self._interleaved
+        header = self._options.get("jpegheader")
+        why = refusal(self._compression, data, samples, inside_bits // 8, header)
+        if why is not None:
+            raise self._place.broken(y0, y1, x0, x1, why)
         try:
             pixels = self._decode(data, index, **self._options)[0][0]
         except Exception as error:  # each codec raises its own
             raise self._place.broken(y0, y1, x0, x1, _one_line(error)) from error
         if pixels.shape[0] < y1 - y0 or pixels.shape[1] < x1 - x0:
             raise self._place.broken(y0, y1, x0, x1, f"only {pixels.shape[:2]} pixels came out")
+        if pixels.shape[2] < self._interleaved:
+            why = f"{pixels.shape[2]} of {self._interleaved} samples came out"
+            raise self._place.broken(y0, y1, x0, x1, why)
         return np.asarray(pixels)
 
 

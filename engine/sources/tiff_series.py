@@ -11,6 +11,8 @@ from .choice import Choice, listed
 _KEPT_AXES = {"YX": "YX", "YXS": "YXC", "YXC": "YXC", "SYX": "CYX", "CYX": "CYX"}
 _MOST_LISTED = 8
 _REDUCED_OR_MASK = 1 | 4
+_MORE_PAGES = 16
+"""A file may be cut short: what is missing of a few pages is told when they are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +111,22 @@ def layout_of(series: Any, choice: Choice, axes: str | None, path: str) -> Layou
             continue
         first += index[name] * stride
         stride *= length
+    there = _pages_there(series)
+    if count > there:
+        raise ImageError(
+            f"each channel needs its place in the file; {path} has {found}, and at most {there} "
+            "pages; get a good copy"
+        )
     pages = tuple(first + i * channel_stride for i in range(count))
     return Layout(_KEPT_AXES[kept], size, channels, pages)
+
+
+def _pages_there(series: Any) -> int:
+    """Return an upper bound for the pages that a file has, whatever its description says."""
+    keyframe = series.keyframe
+    if keyframe.is_final and series.dataoffset:  # without entries of their own
+        return int(keyframe.parent.filehandle.size // max(1, keyframe.nbytes)) + _MORE_PAGES
+    return len(keyframe.parent.pages) + _MORE_PAGES
 
 
 def squeezed(series: Any) -> tuple[str, tuple[int, ...]]:
