@@ -14,9 +14,11 @@ from zarr.abc.store import Store
 from zarr.storage import LocalStore, MemoryStore
 
 from ..tiler.errors import (
+    ModelError,
     OutputError,
     TileInferError,
     TileInferWarning,
+    failing_as,
     first_line,
 )
 from .augmentation import prepare
@@ -42,6 +44,7 @@ from .stitcher.lock import one_writer
 from .stitcher.mask import Mask
 from .stitcher.records import Record
 from .stitcher.store import claim, clear, open_store, place, stored_plan
+from .stitcher.zarr_thread import settle_zarr, start_zarr
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +63,8 @@ def predict(
 ) -> Prediction:
     """Segment an image; see ``predict_large`` for the arguments."""
     begun = perf_counter()
+    with failing_as(TileInferError, "starting", "zarr's thread"):
+        start_zarr()
     with ExitStack() as opened:
         source = opened.enter_context(closing(open_source(image, **settings.of_image())))
         network = opened.enter_context(closing(open_network(model, **settings.of_network())))
@@ -86,7 +91,9 @@ def predict(
             if isinstance(source, SegmentedSource):
                 source.cache.max_bytes = plan.strips.kept_bytes
                 source.expect(plan.level, (plan.grid.region(plan.grid.block_box(n)) for n in todo))
-            halving = HalvingRunner(run or prepare(network, plan), plan.network.batch or 1)
+            with failing_as(ModelError, "preparing", plan.network.name):
+                run = run or prepare(network, plan)
+            halving = HalvingRunner(run, plan.network.batch or 1)
             remembering = RememberingRunner(halving)
             device = opened.enter_context(ThreadPoolExecutor(plan.workers, "device"))
             worker = Worker(plan, source, remembering, mask, device, conduct, stopwatch)
@@ -107,21 +114,14 @@ def predict(
                 short = f"memory of {plan.execution.device} ran out"
                 now = f"ran {halving.most} tiles at once instead of {plan.batch}"
                 warnings.warn(f"{short}: {now}", TileInferWarning, stacklevel=3)
-        if not mask.finished:
-            missing = plan.grid.blocks - len(mask.done())
-            if missing:
-                raise OutputError(
-                    f"{place(store)}: {missing} blocks that were written are gone; run again"
-                )
-            with _writing(store):
-                mask.finish()
-            if not mask.finished:
-                raise OutputError(f"{place(store)}: chunks that were written are gone; run again")
+        with failing_as(OutputError, "finishing", mask.place):
+            mask.finish()
+            unread = mask.unread()
         report = build_report(
             plan,
-            place(store),
+            mask.place,
             records.values(),
-            mask.unread().values(),
+            unread.values(),
             perf_counter() - begun,
             len(todo),
             stopwatch.seconds,
@@ -163,16 +163,16 @@ def _keep_apart(image: Any, store: Store) -> None:
 
 def _opened(store: Store, plan: Plan) -> tuple[Mask, dict[int, Record]]:
     """Return the mask, begun or continued, and the records of what is done."""
-    try:
-        with _writing(store):
+    with failing_as(OutputError, "opening", place(store)):
+        try:
             mask = Mask(store, plan)
             return mask, mask.done(decoded=not mask.finished)
-    except TileInferError:
-        raise
-    except Exception as error:  # zarr and its codecs raise types of their own
-        raise OutputError(
-            f"{place(store)} is damaged ({first_line(error)}); use overwrite to start again"
-        ) from error
+        except (TileInferError, OSError, MemoryError, RuntimeError):  # of the machine
+            raise
+        except Exception as error:  # zarr and its codecs raise types of their own
+            raise OutputError(
+                f"{place(store)} is damaged ({first_line(error)}); use overwrite to start again"
+            ) from error
 
 
 @contextmanager
@@ -181,22 +181,11 @@ def _given_up_if_empty(store: Store, plan: Plan) -> Iterator[None]:
     try:
         yield
     except Exception:
-        with suppress(Exception):  # what went wrong first is told
-            if not Mask(store, plan).done():
+        with suppress(Exception, SystemExit):  # what went wrong first is told
+            settle_zarr()
+            if not Mask(store, plan).begun:
                 clear(store)
         raise
-
-
-@contextmanager
-def _writing(store: Store) -> Iterator[None]:
-    """Tell in one line that the mask cannot be written."""
-    try:
-        yield
-    except TileInferError:
-        raise
-    except OSError as error:
-        cause = error.strerror or first_line(error)
-        raise OutputError(f"{place(store)} cannot be written: {cause}") from error
 
 
 def _settle(
@@ -207,15 +196,18 @@ def _settle(
     A new plan claims the output only when the network is ready to run it, and an old mask is
     deleted only when it has run a tile: what cannot run changes nothing.
     """
-    stored = stored_plan(store, damaged_ok=overwrite)
+    with failing_as(OutputError, "opening", place(store)):
+        stored = stored_plan(store, damaged_ok=overwrite)
     run = None
     if stored is None or overwrite:
         check_memory_asked(settings)
-        plan, run = make_ready(source, network, settings, tried=stored is not None)
-        check_limits(plan, store, settings)
-        if stored is not None:
-            clear(store)
-        stored = claim(store, plan.to_dict())
+        with failing_as(TileInferError, "planning", source.facts.name):
+            plan, run = make_ready(source, network, settings, tried=stored is not None)
+            check_limits(plan, store, settings)
+        with failing_as(OutputError, "writing the plan to", place(store)):
+            if stored is not None:
+                clear(store)
+            stored = claim(store, plan.to_dict())
         if Plan.from_dict(stored) != plan:
             run = None  # another process was first
     plan = Plan.from_dict(stored)

@@ -10,8 +10,9 @@ from filelock import SoftFileLock, Timeout
 from zarr.abc.store import Store
 from zarr.storage import LocalStore
 
-from ...tiler.errors import OutputError
+from ...tiler.errors import OutputError, cause_of
 from .store import LOCK, OURS
+from .zarr_thread import settle_zarr
 
 _PATIENCE_SECONDS = 0.5
 """To see that a lock's process is dead, and to take it over."""
@@ -47,10 +48,13 @@ def one_writer(store: Store, break_lock: bool = False) -> Iterator[None]:
     except OSError as error:
         _remove(made)
         raise OutputError(
-            f"{store.root} cannot be written to ({error.strerror}); choose another place with out"
+            f"{store.root} cannot be written to ({cause_of(error)}); choose another place with out"
         ) from error
     try:
         yield
+    except BaseException:
+        settle_zarr()  # once the lock is gone, nothing writes any more
+        raise
     finally:
         lock.release()
         _remove(made)
