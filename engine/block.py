@@ -17,7 +17,7 @@ from .conduct import Conduct
 from .decision import decide
 from .nodata import Missing, empty_of_mask, fill_missing, leave_out
 from .plan import Plan
-from .pool import first_of
+from .pool import first_of, result_of
 from .sources import Source
 from .sources.request import read_whole
 from .stages import Stopwatch
@@ -70,8 +70,9 @@ def infer_block(worker: Worker, block: int) -> Record:
     with failing_as(ImageError, "reading", plan.image.name, where):
         pixels, empty, unread = read_box(worker, box)
     lap("reading")
+    stored = plan.stored_scores and plan.stored_scores[1]
     with failing_as(ModelError, "running", f"{plan.network.name} on {plan.image.name}", where):
-        labels, scores = infer_box(worker, box, pixels)
+        labels, scores = infer_box(worker, box, pixels, stored)
     filled = leave_out(empty, labels, scores, plan.recipe)
     record = Record.of(block, labels, len(plan.class_names), plan.recipe.not_computed, filled)
     if record.not_computed and worker.conduct.on_nan == "stop":
@@ -108,16 +109,15 @@ def read_box(worker: Worker, box: Box) -> tuple[NDArray[np.generic], Missing | N
 
 
 def infer_box(
-    worker: Worker, box: Box, pixels: NDArray[np.generic]
+    worker: Worker, box: Box, pixels: NDArray[np.generic], scores_dtype: str | None = None
 ) -> tuple[NDArray[np.generic], NDArray[np.floating] | None]:
-    """Return the block's labels ``(y, x)`` and scores ``(class, y, x)``."""
+    """Return the labels ``(y, x)`` of a box, and scores ``(class, y, x)`` if given their dtype."""
     plan = worker.plan
     if plan.grid.blended:
-        return _blend(worker, box, pixels)
-    labels = np.empty(box.shape, plan.recipe.label_dtype)
-    scores, stored = None, plan.stored_scores
-    if stored:
-        scores = np.empty((plan.recipe.classes, *box.shape), stored[1])
+        return _blend(worker, box, pixels, scores_dtype)
+    labels, scores = np.empty(box.shape, plan.recipe.label_dtype), None
+    if scores_dtype:
+        scores = np.empty((plan.recipe.classes, *box.shape), scores_dtype)
     for window, output, index in _run_tiles(worker, box, pixels):
         target, part = _overlap(window, box)
         if output.labels is not None:
@@ -130,7 +130,7 @@ def infer_box(
 
 
 def _blend(
-    worker: Worker, box: Box, pixels: NDArray[np.generic]
+    worker: Worker, box: Box, pixels: NDArray[np.generic], scores_dtype: str | None
 ) -> tuple[NDArray[np.generic], NDArray[np.floating] | None]:
     """Add up the weighted probabilities of tiles; the weights sum to one, so nothing is divided."""
     plan, recipe = worker.plan, worker.plan.recipe
@@ -147,9 +147,8 @@ def _blend(
         total[(slice(None), *target.slices)] += (
             output.scores[index][(slice(None), *part.slices)] * weights[part.slices]
         )
-    stored = plan.stored_scores
     labels = decide(total[None], recipe)[0]
-    return labels, total.astype(stored[1]) if stored else None
+    return labels, total.astype(scores_dtype, copy=False) if scores_dtype else None
 
 
 def _run_tiles(
@@ -165,7 +164,7 @@ def _run_tiles(
         for chosen in batches:
             future = running.popleft()
             first_of([future], worker.device)
-            output = future.result()
+            output = result_of(future)
             stopwatch.lap("waiting")
             for index, tile in enumerate(chosen):
                 yield grid.window_box(tile), output, index

@@ -25,3 +25,16 @@ def first_of(futures: Collection[Future[T]], pool: Executor) -> set[Future[T]]:
         if not all(thread.is_alive() for thread in list(getattr(pool, "_threads", ()))):
             raise RuntimeError("a thread has ended before its work was done")
     return done
+
+
+def result_of(future: Future[T]) -> T:
+    """Return a result that is there.
+
+    Raises:
+        RuntimeError: What was run would have ended its thread, by ``SystemExit`` or the like.
+        Exception: It failed.
+    """
+    error = future.exception()
+    if error is None or isinstance(error, Exception):
+        return future.result()
+    raise RuntimeError(f"{type(error).__name__} in a thread") from error

@@ -1,5 +1,6 @@
 """The mask on its way: arrays, blocks that are done, blocks to write, and the end."""
 
+import json
 import threading
 from itertools import product
 from math import prod
@@ -219,9 +220,7 @@ class Mask:
             raise OutputError(f"{self.place}: files that were written are gone; run again")
         places = all_places(self.unread().values())
         unread = {"unread": places} if places else {}
-        self.group.attrs.update({OURS: {**self._provenance(), **unread, "complete": True}})
-        if zarr.open_group(self.store, mode="r+").attrs.asdict() != self.group.attrs.asdict():
-            raise OutputError(f"{self.place} does not keep the attributes; run again")
+        self._note(**unread, complete=True)
 
     def _check_blocks(self) -> None:
         """Raise an error unless the record and every chunk of every block are there."""
@@ -237,6 +236,27 @@ class Mask:
                 f"{self.place}: {len(gone)} blocks that were written are gone, block {gone[0]} "
                 "first; run again"
             )
+
+    @property
+    def certificate(self) -> dict[str, Any] | None:
+        """What came of computing parts of the mask again; ``None`` where they were not."""
+        found = self._provenance().get("certificate")
+        return found if isinstance(found, dict) else None
+
+    @property
+    def certified(self) -> bool:
+        """Whether that was tried."""
+        return "certificate" in self._provenance()
+
+    def certify(self, certificate: dict[str, Any] | None) -> None:
+        """Keep a certificate; ``None`` says that there can be none."""
+        self._note(certificate=certificate)
+
+    def _note(self, **facts: Any) -> None:
+        self.group.attrs.update({OURS: {**self._provenance(), **facts}})
+        stored = zarr.open_group(self.store, mode="r+").attrs.asdict()
+        if json.dumps(stored, sort_keys=True) != json.dumps(dict(self.group.attrs), sort_keys=True):
+            raise OutputError(f"{self.place} does not keep its attributes; run again")
 
     def _provenance(self) -> dict[str, Any]:
         found = self.group.attrs.get(OURS, {})

@@ -85,7 +85,9 @@ def test_an_exit_in_the_network_fails_the_run_like_any_error() -> None:
     def leave(tiles: NDArray[np.generic]) -> Output:
         raise SystemExit(0)
 
-    with pytest.raises(ModelError, match=r"^running conv2d on array, block 0 .*: 0$"):
+    with pytest.raises(
+        ModelError, match=r"^running conv2d on array, block 0 .*: SystemExit in a thread$"
+    ):
         run(plan, image, leave, threads=2)
 
 

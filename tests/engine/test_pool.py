@@ -1,6 +1,7 @@
 """Who waits for a thread that has ended is told."""
 
 import ctypes
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tile_infer.engine import pool as pool_module
-from tile_infer.engine.pool import first_of
+from tile_infer.engine.pool import first_of, result_of
 
 
 @pytest.fixture(autouse=True)
@@ -55,3 +56,13 @@ def test_slow_work_is_waited_for() -> None:
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(time.sleep, 0.1)
         assert first_of([slow], pool) == {slow}
+
+
+def test_what_would_end_a_thread_is_an_error_to_who_wants_the_result() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        left, failed, done = pool.submit(sys.exit, 0), pool.submit(int, "no"), pool.submit(int, "7")
+        with pytest.raises(RuntimeError, match="SystemExit in a thread"):
+            result_of(left)
+        with pytest.raises(ValueError, match="invalid literal"):
+            result_of(failed)
+        assert result_of(done) == 7
