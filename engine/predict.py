@@ -83,7 +83,7 @@ def predict(
             check_room_left(plan, store, len(todo))
         effort = Effort()
         if todo:
-            with failing_as(ModelError, "preparing", plan.network.name):
+            with failing_as(ModelError, "preparing", f"{plan.network.name} for {plan.image.name}"):
                 run = run or prepare(network, plan)
             effort = compute_blocks(plan, source, run, mask, todo, records, conduct, on_progress)
         del run  # with what it holds of the device

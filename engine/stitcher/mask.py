@@ -40,8 +40,8 @@ class Mask:
         remove_cut_files(store)
         shapes = level_shapes(plan.shape)
         self.group = zarr.open_group(store, mode="a", zarr_format=3)
-        if "ome" not in self.group.attrs:
-            self.group.attrs.update(group_attributes(plan, len(shapes)))
+        if OURS not in self.group.attrs:  # all of them in one write, which is the whole or none
+            self.group = self.group.update_attributes(group_attributes(plan, len(shapes)))
         self.levels = [
             self._open(
                 str(level),

@@ -16,7 +16,6 @@ from unittest.mock import patch
 
 import zarr
 from filelock import SoftFileLock
-from zarr.core.attributes import Attributes
 from zarr.core.buffer.cpu import Buffer
 from zarr.storage import LocalStore, MemoryStore, _local
 
@@ -172,7 +171,7 @@ FILE_SITES = {
     "record": Site(mask_module, "write_record", {"EIO": EIO, "error": ERROR, "dies": DIES}),
     "write": Site(mask_module.Mask, "write", {"EIO": EIO, "error": ERROR, "dies": DIES}),
     "level": Site(mask_module, "build_level", {"ENOSPC": ENOSPC, "error": ERROR, "dies": DIES}),
-    "attributes": Site(Attributes, "update", {"EIO": EIO, "error": ERROR}),
+    "attributes": Site(zarr.Group, "update_attributes", {"EIO": EIO, "error": ERROR}),
     "claim": Site(LocalStore, "set_if_not_exists", {"ENOSPC": ENOSPC, "error": ERROR}),
     "lock": Site(SoftFileLock, "_acquire", {"ENOSPC": ENOSPC}),
     "pixels": Site(
