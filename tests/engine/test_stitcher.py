@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections import Counter
 from dataclasses import replace
 from math import prod
@@ -342,3 +343,30 @@ def test_a_plan_that_cannot_be_read_is_told_in_one_line(tmp_path: Path) -> None:
     (out / "tile_infer/zarr.json").write_text("{}")
     with pytest.raises(OutputError, match="holds a plan that cannot be read; use overwrite"):
         predict_large(IMAGE, nn.Conv2d(1, 3, 3), out)
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_mask_that_was_deleted_in_part_is_still_known_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    out, module, calls = tmp_path / "mask.zarr", nn.Conv2d(1, 3, 3), list[Path]()
+    before = np.asarray(predict_large(IMAGE, module, out))
+
+    def failing(real: Any) -> Any:
+        def stand_in(path: Path, **named: Any) -> None:
+            if path.name in ("0", "records", "zarr.json"):
+                calls.append(path)
+                if len(calls) > number:
+                    raise OSError(5, "Input/output error")
+            real(path, **named)
+
+        return stand_in
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", failing(shutil.rmtree))
+        patched.setattr(Path, "unlink", failing(Path.unlink))
+        with pytest.raises(OutputError, match=r"mask\.zarr: Input/output error$"):
+            predict_large(IMAGE, module, out, overwrite=True)
+    assert len(calls) == number + 1, "there is that much to delete"
+    again = predict_large(IMAGE, module, out, overwrite=True)
+    np.testing.assert_array_equal(np.asarray(again), before)
