@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from ..engine.backends import open_network
+from ..engine.backends import Network, open_network
 from ..engine.conduct import Conduct
 from ..engine.exports import SUFFIXES, ExportOptions, export
 from ..engine.exports.whole_file import whole_file
@@ -72,29 +72,26 @@ def segment(
         *(companion("--preview", path, [".png"]) for path in (preview,) if path),
     ]
     settings = options.settings()
-    exactly = len(images) > 1 or into_folder(images, out)
-    name = settings.mask_of(_name_of(model, settings, exactly=exactly))
-    paths = mask_paths(images, name, out)
-    check_companions(companions, images, model, name, paths)
-    if len(images) > 1:
-        return _segment_all(images, model, paths, settings, conduct, companions, terminal)
-    done = segment_one(images[0], model, paths[0], settings, conduct, terminal)
-    _write_companions(companions, done, images[0], settings, terminal)
+    with ExitStack() as opened:
+        network: Path | Network = model
+        name = model.stem  # the engine names a single mask
+        if len(images) > 1 or into_folder(images, out):
+            # Once for all, and what fails for all need not be said for each.
+            network = opened.enter_context(closing(open_network(model, **settings.of_network())))
+            name = network.facts.name
+        name = settings.mask_of(name)
+        paths = mask_paths(images, name, out)
+        check_companions(companions, images, model, name, paths)
+        if len(images) > 1:
+            return _segment_all(images, network, paths, settings, conduct, companions, terminal)
+        done = segment_one(images[0], network, paths[0], settings, conduct, terminal)
+        _write_companions(companions, done, images[0], settings, terminal)
     return 0
-
-
-def _name_of(model: Path, settings: Settings, *, exactly: bool) -> str:
-    """Return the network's name, which masks in a folder are called by."""
-    if not exactly:
-        return model.stem  # the engine names a single mask
-    # What fails for all need not be said for each.
-    with closing(open_network(model, **settings.of_network())) as network:
-        return network.facts.name
 
 
 def segment_one(
     image: Path,
-    model: Path,
+    model: Path | Network,
     out: Path | None,
     settings: Settings,
     conduct: Conduct,
@@ -163,7 +160,7 @@ def _write_companions(
 
 def _segment_all(
     images: tuple[Path, ...],
-    model: Path,
+    network: Path | Network,
     paths: list[Path | None],
     settings: Settings,
     conduct: Conduct,
@@ -175,7 +172,7 @@ def _segment_all(
     for number, (image, path) in enumerate(zip(images, paths, strict=True), 1):
         title = f"[{number}/{len(images)}] {image.name}"
         try:
-            done = segment_one(image, model, path, settings, conduct, terminal, title)
+            done = segment_one(image, network, path, settings, conduct, terminal, title)
             _write_companions(companions, done, image, settings, terminal)
         except DeviceError:
             raise

@@ -20,7 +20,7 @@ from ..tiler.errors import (
     first_line,
 )
 from .augmentation import prepare
-from .backends import Network, open_network
+from .backends import Network, network_in_use
 from .backends.base import Runner
 from .backends.metadata import differing
 from .block import Worker
@@ -58,11 +58,14 @@ def predict(
     on_plan: Callable[[Plan], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Prediction:
-    """Segment an image; see ``predict_large`` for the arguments."""
+    """Segment an image; see ``predict_large`` for the arguments.
+
+    A network that is open already is used for it and stays open, for the next image.
+    """
     begun = perf_counter()
     with ExitStack() as opened:
         source = opened.enter_context(closing(open_source(image, **settings.of_image())))
-        network = opened.enter_context(closing(open_network(model, **settings.of_network())))
+        network = opened.enter_context(network_in_use(model, **settings.of_network()))
         default = _default_out(image, settings.mask_of(network.facts.name))
         store = open_store(default if out is None else out)
         _keep_apart(image, store)
