@@ -119,7 +119,7 @@ def segment_one(
             )
     except Exception:
         how = "without --overwrite continues it" if conduct.overwrite else "continues it"
-        for mask in begun:
+        for mask in filter(Path.exists, begun):  # without a finished block it is gone
             terminal.note(
                 f"{mask} is unfinished: the same command {how}, and --overwrite starts again, "
                 "as it must where the image changes"
