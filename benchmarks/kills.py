@@ -4,9 +4,10 @@ A slide of many small blocks is segmented by the command line, each time in a pr
 That is killed (SIGKILL) at a random moment and begun again by the same command, until the mask is
 done; then the next mask is begun, until there were kills enough. Most are aimed between the first
 chunk and the last: when some more are there, half of them at once, while the rest of the block is
-being written, half some time later. Others come at any time after a process's start, or after the
-last chunk. A few processes are asked to end instead (SIGTERM, SIGINT) and must say how to continue.
-The seed draws all that; what a process is doing at the moment depends on the machine as well.
+being written, half some time later. Others come with the last chunk, or at any time after the start
+of a process, most of these before the first chunk and after the last. A few processes are asked to
+end instead (SIGTERM, SIGINT) and must say how to continue. The seed draws all that; what a process
+is doing at the moment depends on the machine as well.
 
 Every file of a finished mask is compared with that of the run that nobody stopped, and the report
 but for what a run spends and does. After each stop, blocks are counted of which something had been
@@ -66,7 +67,7 @@ class Moment:
     """When a process is stopped."""
 
     chunks: int
-    """It has written so many, or the last one."""
+    """It has written so many."""
     seconds: float
     """Time after that."""
 
@@ -159,14 +160,23 @@ def _spread(found: dict[Signals, list[int]]) -> dict[str, dict[str, int]]:
     }
 
 
-def draw(rng: np.random.Generator, sent: Signals, chunks: int) -> Moment:
-    """Return a random moment to send a signal, for a mask of so many chunks."""
+def draw(rng: np.random.Generator, sent: Signals, left: int, chunks: int) -> Moment | None:
+    """Return a random moment to send a signal, ``None`` to let a process end.
+
+    Args:
+        rng: Draws it.
+        sent: The signal.
+        left: Chunks that are missing.
+        chunks: Chunks in all.
+    """
     chance, later = rng.random(), rng.uniform(0, rng.choice([0.02, 0.3]))
-    if sent == KILL and chance < 0.05:
-        return Moment(chunks, later)
-    if sent == KILL and chance < 0.15:
+    if sent == KILL and chance < (0.1 if 0 < left < chunks else 0.5):
         return Moment(0, rng.uniform(0, 3))
-    return Moment(int(rng.integers(1, max(2, chunks // 6))), later)
+    if left == 0:
+        return None
+    if sent == KILL and chance > 0.95:
+        return Moment(left, later)
+    return Moment(int(rng.integers(1, max(2, min(left, chunks // 6)))), later)
 
 
 def look(mask: Path, plan: dict[str, Any]) -> Found:
@@ -223,7 +233,7 @@ def run(
     with said.open("w") as file:
         process = subprocess.Popen([*PROGRAM, *line], stdout=file, stderr=file)
     try:
-        due = moment is not None and _still_runs_at(process, moment, mask, job, begun)
+        due = moment is not None and _still_runs_at(process, moment, mask, begun)
         # One that has written all is about to leave, and is not asked to.
         if due and (sent == KILL or _chunks(mask) < job.chunks):
             process.send_signal(sent)
@@ -239,10 +249,10 @@ def run(
 
 
 def _still_runs_at(
-    process: "subprocess.Popen[bytes]", moment: Moment, mask: Path, job: Job, begun: float
+    process: "subprocess.Popen[bytes]", moment: Moment, mask: Path, begun: float
 ) -> bool:
     """Wait for a moment; say whether the process has not ended before."""
-    wanted = min(_chunks(mask) + moment.chunks, job.chunks)
+    wanted = _chunks(mask) + moment.chunks
     while moment.chunks and _chunks(mask) < wanted:
         if process.poll() is not None:
             return False
@@ -275,7 +285,8 @@ def make_one_mask(
     before, last = look(mask, plan), None
     while True:
         sent = signals[-1] if signals else KILL
-        moment = draw(rng, sent, job.chunks) if signals else None
+        left = job.chunks - _chunks(mask)
+        moment = draw(rng, sent, left, job.chunks) if signals else None
         code, said = run(job, mask, moment, sent, tally)
         after = look(mask, plan)
         again = written_again(before, after)

@@ -54,14 +54,15 @@ def test_a_few_kills_leave_the_bytes_of_a_run_that_nobody_stopped() -> None:
 
 
 def test_the_same_seed_draws_the_same_moments(kills: ModuleType) -> None:
-    def drawn(seed: int) -> list[Any]:
+    def drawn(seed: int, left: int = 100) -> list[Any]:
         rng = np.random.default_rng(seed)
-        return [kills.draw(rng, kills.KILL, 192) for _ in range(200)]
+        return [kills.draw(rng, kills.KILL, left, 192) for _ in range(200)]
 
     assert drawn(1) == drawn(1) != drawn(2)
-    between = [moment for moment in drawn(1) if 0 < moment.chunks < 192]
+    between = [moment for moment in drawn(1) if 0 < moment.chunks < 100]
     assert len(between) > 150
     assert len({moment.chunks for moment in between}) > 20
+    assert 50 < sum(moment is None for moment in drawn(1, left=0)) < 150
 
 
 def write(mask: Path, *files: str) -> None:
