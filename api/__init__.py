@@ -14,6 +14,7 @@ from importlib.metadata import version
 from typing import Any, Literal, Unpack
 
 from .engine.conduct import VERIFIED, Conduct
+from .engine.part import Part
 from .engine.pipeline import Progress
 from .engine.plan import Plan
 from .engine.prediction import Prediction
@@ -55,6 +56,7 @@ def predict_large(
     model: Any,
     out: str | os.PathLike[str] | None = None,
     *,
+    part: str | None = None,
     overwrite: bool = False,
     break_lock: bool = False,
     on_read_error: Literal["stop", "fill"] = "stop",
@@ -75,6 +77,9 @@ def predict_large(
             path of a TorchScript or ``torch.export`` file.
         out: Folder of the mask, an OME-Zarr group. By default ``slide.unet.zarr`` beside
             ``slide.tif``; the mask of an array stays in memory.
+        part: Compute one of n parts of the mask, ``"0/n"`` to ``"n-1/n"``. They may run at the same
+            time in processes that see the same ``out``; the call without ``part`` then completes
+            the mask.
         overwrite: Start again where another mask is.
         break_lock: Take over an output that a process of another machine holds; it must have ended.
         on_read_error: What becomes of pixels that cannot be decoded: ``"fill"`` labels them as not
@@ -87,7 +92,7 @@ def predict_large(
         **options: What ``Settings`` describes; ``None`` leaves it to the engine.
 
     Returns:
-        The finished mask.
+        The finished mask; of a part, the unfinished one, with a report of the part.
 
     Raises:
         SettingError: Options contradict each other, the image, the network or the memory.
@@ -118,6 +123,7 @@ def predict_large(
             on_nan=on_nan,
             verify=verify,
         ),
+        part=None if part is None else Part.of(part),
         on_plan=on_plan,
         on_progress=on_progress,
     )

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from ..engine.conduct import Conduct
 from ..engine.exports import SUFFIXES, ExportOptions, export
 from ..engine.exports.whole_file import whole_file
 from ..engine.naming import mask_name
+from ..engine.part import Part
 from ..engine.plan import Plan
 from ..engine.predict import DEFAULT, predict
 from ..engine.prediction import Prediction
@@ -21,13 +23,13 @@ from ..engine.sources import open_source
 from ..tiler.errors import DeviceError, SettingError
 from .companions import Companion, check_companions, companion
 from .failure import FAILED, explain
-from .options import RESULT, Options
+from .options import CLUSTER, RESULT, Options
 from .outputs import into_folder, mask_paths
 from .palette import mask_colours
 from .preview import preview as draw_preview
 from .preview import write_png
 from .progress import ProgressReport
-from .summary import columns, run_lines
+from .summary import columns, part_lines, run_lines
 from .terminal import Terminal
 
 NO_OPTIONS = Options()
@@ -38,6 +40,7 @@ def segment(
     model: Path,
     out: Annotated[str | None, Parameter(group=RESULT, metavar="PATH")] = None,
     conduct: Annotated[Conduct, Parameter(name="*", group=RESULT)] = DEFAULT,
+    part: Annotated[str | None, Parameter(group=CLUSTER, metavar="I/N")] = None,
     preview: Annotated[Path | None, Parameter(group=RESULT, metavar="FILE|.png")] = None,
     report: Annotated[Path | None, Parameter(group=RESULT, metavar="FILE|.json")] = None,
     also: Annotated[list[Path] | None, Parameter(group=RESULT, metavar="FILE|ENDING")] = None,
@@ -55,6 +58,8 @@ def segment(
         out: Folder of the mask; for several images, or with a / at its end, the folder that masks
             go into [default: slide.unet.zarr beside slide.tif].
         conduct: What to do where something is wrong.
+        part: Compute one of n parts of the mask, 0/n to n-1/n, which may run at the same time on
+            one file system; tile-infer finish completes the mask.
         preview: Picture of image and mask overlaid, at most 2048 px: a file, or .png for one beside
             each mask.
         report: Figures of the run as JSON: a file, or .json for one beside each mask.
@@ -71,14 +76,20 @@ def segment(
         *(companion("--also", path, SUFFIXES) for path in also or ()),
         *(companion("--preview", path, [".png"]) for path in (preview,) if path),
     ]
+    share = None if part is None else Part.of(part)
+    if share is not None and companions:
+        raise SettingError(
+            f"{companions[0].option} needs the whole mask; when all parts are done, give it to the "
+            "same command without --part"
+        )
     settings = options.settings()
     exactly = len(images) > 1 or into_folder(images, out)
     name = settings.mask_of(_name_of(model, settings, exactly=exactly))
     paths = mask_paths(images, name, out)
     check_companions(companions, images, model, name, paths)
     if len(images) > 1:
-        return _segment_all(images, model, paths, settings, conduct, companions, terminal)
-    done = segment_one(images[0], model, paths[0], settings, conduct, terminal)
+        return _segment_all(images, model, paths, settings, conduct, share, companions, terminal)
+    done = segment_one(images[0], model, paths[0], settings, conduct, terminal, share)
     _write_companions(companions, done, images[0], settings, terminal)
     return 0
 
@@ -99,6 +110,7 @@ def segment_one(
     settings: Settings,
     conduct: Conduct,
     terminal: Terminal,
+    part: Part | None = None,
     title: str | None = None,
 ) -> Prediction:
     """Segment one image, telling the user what happens."""
@@ -117,6 +129,7 @@ def segment_one(
                 out,
                 settings,
                 conduct,
+                part=part,
                 on_plan=announce,
                 on_progress=progress,
             )
@@ -128,7 +141,8 @@ def segment_one(
                 "as it must where the image changes"
             )
         raise
-    for line in run_lines(done.report, done.plan):
+    lines = run_lines if part is None else partial(part_lines, part)
+    for line in lines(done.report, done.plan):
         terminal.print(line)
     return done
 
@@ -167,6 +181,7 @@ def _segment_all(
     paths: list[Path | None],
     settings: Settings,
     conduct: Conduct,
+    part: Part | None,
     companions: Sequence[Companion],
     terminal: Terminal,
 ) -> int:
@@ -175,7 +190,7 @@ def _segment_all(
     for number, (image, path) in enumerate(zip(images, paths, strict=True), 1):
         title = f"[{number}/{len(images)}] {image.name}"
         try:
-            done = segment_one(image, model, path, settings, conduct, terminal, title)
+            done = segment_one(image, model, path, settings, conduct, terminal, part, title)
             _write_companions(companions, done, image, settings, terminal)
         except DeviceError:
             raise

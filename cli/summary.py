@@ -6,6 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from ..engine.memory import human
+from ..engine.part import Part
 from ..engine.plan import Plan
 
 _VERDICTS = {
@@ -51,6 +52,17 @@ def run_lines(report: dict[str, Any], plan: Plan) -> list[str]:
         "mask": made,
     }
     return [head, *columns([*facts.items(), *_shares(report)])]
+
+
+def part_lines(part: Part, report: dict[str, Any], plan: Plan) -> list[str]:
+    """Return what to say of a finished part of a mask."""
+    run, mine = report["blocks_run"], len(part.blocks(plan))
+    facts = {
+        "part": f"{part}: {mine} of {plan.grid.blocks} blocks",
+        "time": f"{report['seconds']:.1f} s" if run else "already complete",
+        "then": f"tile-infer finish {report['mask']}, when all {part.count} parts are done",
+    }
+    return [report["mask"], *columns(facts.items())]
 
 
 def _shares(report: dict[str, Any]) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ _NAMES = "|".join(
     [
         *(field.name for kind in (Settings, Conduct) for field in fields(kind)),
         "out",
+        "part",
         "prune",
         "width",
     ]

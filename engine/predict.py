@@ -4,7 +4,6 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from time import perf_counter
@@ -15,30 +14,28 @@ from zarr.storage import LocalStore, MemoryStore
 
 from ..tiler.errors import (
     OutputError,
+    SettingError,
     TileInferError,
     TileInferWarning,
     first_line,
 )
-from .augmentation import prepare
 from .backends import Network, open_network
 from .backends.base import Runner
 from .backends.metadata import differing
-from .block import Worker
 from .channels import choose_channels
 from .conduct import Conduct
-from .constant_tiles import RememberingRunner
-from .halving import HalvingRunner
+from .crew import Crew, Job, Tally, Threads, counts
 from .levels import choose_level
 from .limits import check_limits, check_memory_asked, check_room_left
 from .naming import mask_name
-from .pipeline import Clock, Progress, run_blocks
+from .part import Part
+from .pipeline import Clock, Progress
 from .plan import Plan
 from .prediction import Prediction, build_report
 from .ready import make_ready
 from .settings import Settings, typed
-from .sources import SegmentedSource, Source, open_source
-from .stages import Stopwatch
-from .stitcher.lock import one_writer
+from .sources import Source, open_source
+from .stitcher.lock import one_beginner, one_writer
 from .stitcher.mask import Mask
 from .stitcher.records import Record
 from .stitcher.store import claim, clear, open_store, place, stored_plan
@@ -46,6 +43,7 @@ from .stitcher.store import claim, clear, open_store, place, stored_plan
 log = logging.getLogger(__name__)
 
 DEFAULT = Conduct()
+THREADS = Threads()
 
 
 def predict(
@@ -55,10 +53,27 @@ def predict(
     settings: Settings,
     conduct: Conduct = DEFAULT,
     *,
+    part: Part | None = None,
+    crew: Crew = THREADS,
     on_plan: Callable[[Plan], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Prediction:
-    """Segment an image; see ``predict_large`` for the arguments."""
+    """Segment an image, or compute a part of its mask.
+
+    Args:
+        image: As for ``predict_large``.
+        model: As for ``predict_large``.
+        out: As for ``predict_large``.
+        settings: What is asked for.
+        conduct: What to do where something is wrong.
+        part: What to compute of the mask, which is left unfinished; ``None`` for all.
+        crew: Who computes the blocks.
+        on_plan: As for ``predict_large``.
+        on_progress: As for ``predict_large``.
+
+    Raises:
+        TileInferError: As ``predict_large``.
+    """
     begun = perf_counter()
     with ExitStack() as opened:
         source = opened.enter_context(closing(open_source(image, **settings.of_image())))
@@ -66,48 +81,57 @@ def predict(
         default = _default_out(image, settings.mask_of(network.facts.name))
         store = open_store(default if out is None else out)
         _keep_apart(image, store)
-        opened.enter_context(one_writer(store, conduct.break_lock))
-        plan, run = _settle(store, source, network, settings, conduct.overwrite)
-        if run:  # this call has claimed the output
-            opened.enter_context(_given_up_if_empty(store, plan))
-        for note in plan.notes:
-            log.info("%s", note)
-        for warning in plan.warnings:
-            warnings.warn(warning, TileInferWarning, stacklevel=3)
-        if on_plan:
-            on_plan(plan)
-        mask, records = _opened(store, plan)
-        left = (block for block in range(plan.grid.blocks) if block not in records)
-        todo = plan.strips.order(plan.grid, left)
+        if part is not None:
+            _check_part(part, store, conduct)
+        opened.enter_context(one_writer(store, conduct.break_lock, part))
+        with ExitStack() as beginning:
+            if part is not None:
+                beginning.enter_context(one_beginner(store, conduct.break_lock))
+            plan, run = _settle(store, source, network, settings, conduct.overwrite)
+            if run and part is None:  # this call has claimed the output
+                opened.enter_context(_given_up_if_empty(store, plan))
+            for note in plan.notes:
+                log.info("%s", note)
+            for warning in plan.warnings:
+                warnings.warn(warning, TileInferWarning, stacklevel=3)
+            if on_plan:
+                on_plan(plan)
+            mask, records = opened_mask(store, plan, part)
+        mine = range(plan.grid.blocks) if part is None else part.blocks(plan)
+        todo = plan.strips.order(plan.grid, (block for block in mine if block not in records))
         if records:
             check_room_left(plan, store, len(todo))
-        stopwatch, remembering = Stopwatch(), None
+        tally = Tally()
         if todo:
-            if isinstance(source, SegmentedSource):
-                source.cache.max_bytes = plan.strips.kept_bytes
-                source.expect(plan.level, (plan.grid.region(plan.grid.block_box(n)) for n in todo))
-            halving = HalvingRunner(run or prepare(network, plan), plan.network.batch or 1)
-            remembering = RememberingRunner(halving)
-            device = opened.enter_context(ThreadPoolExecutor(plan.workers, "device"))
-            worker = Worker(plan, source, remembering, mask, device, conduct, stopwatch)
             sizes = {block: plan.grid.block_box(block).shape for block in todo}
-            clock = Clock(plan.grid.blocks, len(records), sum(h * w for h, w in sizes.values()))
+            clock = Clock(len(mine), len(records), sum(h * w for h, w in sizes.values()))
             if on_progress:
                 on_progress(clock.now())
 
-            def keep(record: Any) -> None:
+            def keep(record: Record) -> None:
                 records[record.block] = record
                 height, width = sizes[record.block]
                 progress = clock.tick(height * width)
                 if on_progress:
                     on_progress(progress)
 
-            run_blocks(worker, todo, plan.workers + 1, keep)
-            if halving.most is not None:
+            job = Job(
+                image=image,
+                model=model,
+                settings=settings,
+                conduct=conduct,
+                plan=plan,
+                source=source,
+                network=network,
+                run=run,
+                mask=mask,
+            )
+            tally = crew.compute(job, todo, keep)
+            if tally.most_at_once is not None:
                 short = f"memory of {plan.execution.device} ran out"
-                now = f"ran {halving.most} tiles at once instead of {plan.batch}"
+                now = f"ran {tally.most_at_once} tiles at once instead of {plan.batch}"
                 warnings.warn(f"{short}: {now}", TileInferWarning, stacklevel=3)
-        if not mask.finished:
+        if part is None and not mask.finished:
             missing = plan.grid.blocks - len(mask.done())
             if missing:
                 raise OutputError(
@@ -121,23 +145,26 @@ def predict(
             plan,
             place(store),
             records.values(),
-            mask.unread().values(),
+            mask.unread(None if part is None else mine).values(),
             perf_counter() - begun,
             len(todo),
-            stopwatch.seconds,
-            _counts(remembering, source, mask),
+            tally.seconds,
+            counts(tally, source, mask),
         )
         return Prediction(mask.levels[0], mask.group, plan, report)
 
 
-def _counts(run: RememberingRunner | None, source: Source, mask: Mask) -> dict[str, int | None]:
-    """Return what this run has done; ``None`` where the source does not count."""
-    return {
-        "tiles_run": run.ran if run else 0,
-        "tiles_remembered": run.remembered if run else 0,
-        "segments_decoded": source.cache.decoded if isinstance(source, SegmentedSource) else None,
-        "chunks_written": mask.chunks_written,
-    }
+def _check_part(part: Part, store: Store, conduct: Conduct) -> None:
+    """Refuse a part of what other processes cannot add to, or would lose."""
+    if not isinstance(store, LocalStore):
+        raise SettingError(
+            f"part={part} needs a place that the other parts see as well; give out=PATH"
+        )
+    if conduct.overwrite:
+        raise SettingError(
+            "part and overwrite contradict: a part would delete what the others made; "
+            f"delete {place(store)} first"
+        )
 
 
 def _default_out(image: Any, name: str) -> Path | MemoryStore:
@@ -161,12 +188,15 @@ def _keep_apart(image: Any, store: Store) -> None:
         raise OutputError(f"{root} and the image {path} overlap; choose another place with out")
 
 
-def _opened(store: Store, plan: Plan) -> tuple[Mask, dict[int, Record]]:
-    """Return the mask, begun or continued, and the records of what is done."""
+def opened_mask(
+    store: Store, plan: Plan, part: Part | None = None
+) -> tuple[Mask, dict[int, Record]]:
+    """Return the mask, begun or continued, and the records of what is done of it, or of a part."""
     try:
         with _writing(store):
-            mask = Mask(store, plan)
-            return mask, mask.done(decoded=not mask.finished)
+            mask = Mask(store, plan, alone=part is None)
+            mine = None if part is None else part.blocks(plan)
+            return mask, mask.done(mine, decoded=not mask.finished)
     except TileInferError:
         raise
     except Exception as error:  # zarr and its codecs raise types of their own
