@@ -47,15 +47,15 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
-    """What the blocks of a run have taken."""
+class Effort:
+    """What the blocks of a run took."""
 
-    seconds: Mapping[Stage, float] = field(default_factory=lambda: Stopwatch().seconds)
-    """Of each stage, summed over threads and processes."""
+    stages: Mapping[Stage, float] = field(default_factory=lambda: Stopwatch().seconds)
+    """Seconds spent in each stage, summed over threads and processes."""
     tiles_run: int = 0
     """Tiles that were run, with those that only fill a batch."""
     tiles_remembered: int = 0
-    """Tiles of one colour that did not have to be run."""
+    """Tiles that did not have to be run."""
     most_at_once: int | None = None
     """Tiles run at once where memory was too short for the batch that was planned."""
     segments_decoded: int = 0
@@ -63,11 +63,10 @@ class Tally:
     chunks_written: int = 0
     """By other processes than the run's own."""
 
-    def __add__(self, other: "Tally") -> "Tally":
-        seconds = {stage: spent + other.seconds[stage] for stage, spent in self.seconds.items()}
+    def __add__(self, other: "Effort") -> "Effort":
         most = [each for each in (self.most_at_once, other.most_at_once) if each is not None]
-        return Tally(
-            seconds,
+        return Effort(
+            {stage: spent + other.stages[stage] for stage, spent in self.stages.items()},
             self.tiles_run + other.tiles_run,
             self.tiles_remembered + other.tiles_remembered,
             min(most, default=None),
@@ -75,16 +74,15 @@ class Tally:
             self.chunks_written + other.chunks_written,
         )
 
-
-def counts(tally: Tally, source: Source | None, mask: Mask) -> dict[str, int | None]:
-    """Return what a run has done, for its report; ``None`` where the source does not count."""
-    decoded = source.cache.decoded if isinstance(source, SegmentedSource) else None
-    return {
-        "tiles_run": tally.tiles_run,
-        "tiles_remembered": tally.tiles_remembered,
-        "segments_decoded": None if decoded is None else decoded + tally.segments_decoded,
-        "chunks_written": mask.chunks_written + tally.chunks_written,
-    }
+    def counts(self, source: Source | None, mask: Mask) -> dict[str, int | None]:
+        """Return what a run has done, for its report; ``None`` where the source does not count."""
+        decoded = source.cache.decoded if isinstance(source, SegmentedSource) else None
+        return {
+            "tiles_run": self.tiles_run,
+            "tiles_remembered": self.tiles_remembered,
+            "segments_decoded": None if decoded is None else decoded + self.segments_decoded,
+            "chunks_written": mask.chunks_written + self.chunks_written,
+        }
 
 
 class Crew(Protocol):
@@ -92,7 +90,7 @@ class Crew(Protocol):
 
     def compute(
         self, job: Job, blocks: Sequence[int], on_record: Callable[[Record], None]
-    ) -> Tally:
+    ) -> Effort:
         """Compute blocks until all are done or one fails.
 
         After a failure or an interruption no block is begun, those in flight are finished, and the
@@ -132,9 +130,9 @@ class Workplace:
             plan, source, self._remembering, mask, self._device, conduct, self._stopwatch
         )
 
-    def tally(self) -> Tally:
+    def effort(self) -> Effort:
         """Return what the blocks have taken, but for what source and mask count themselves."""
-        return Tally(
+        return Effort(
             dict(self._stopwatch.seconds),
             self._remembering.ran,
             self._remembering.remembered,
@@ -151,7 +149,7 @@ class Threads:
 
     def compute(
         self, job: Job, blocks: Sequence[int], on_record: Callable[[Record], None]
-    ) -> Tally:
+    ) -> Effort:
         """Compute blocks; see `Crew.compute`."""
         plan, source = job.plan, job.source
         run = job.run or prepare(job.network, plan)
@@ -160,4 +158,4 @@ class Threads:
             source.expect(plan.level, (plan.grid.region(plan.grid.block_box(n)) for n in blocks))
         with closing(workplace):
             run_blocks(workplace.worker, blocks, plan.workers + 1, on_record)
-        return workplace.tally()
+        return workplace.effort()

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from time import perf_counter
 
 from ..tiler.errors import OutputError
-from .crew import Tally, counts
+from .crew import Effort
 from .plan import Plan
 from .predict import opened_mask
 from .prediction import Prediction, build_report
@@ -49,8 +49,9 @@ def finish(out: str | os.PathLike[str], *, break_lock: bool = False) -> Predicti
             mask.unread().values(),
             perf_counter() - begun,
             0,
-            Tally().seconds,
-            counts(Tally(), None, mask),
+            Effort().stages,
+            Effort().counts(None, mask),
+            mask.certificate,
         )
         return Prediction(mask.levels[0], mask.group, plan, report)
 

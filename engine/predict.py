@@ -21,19 +21,19 @@ from ..tiler.errors import (
 )
 from .backends import Network, open_network
 from .backends.base import Runner
-from .backends.metadata import differing
-from .channels import choose_channels
+from .certificate import certify, doubt
+from .computing import compute_blocks
 from .conduct import Conduct
-from .crew import Crew, Job, Tally, Threads, counts
-from .levels import choose_level
+from .crew import Crew, Effort, Job, Threads
+from .differences import differences, dropped
 from .limits import check_limits, check_memory_asked, check_room_left
 from .naming import mask_name
 from .part import Part
-from .pipeline import Clock, Progress
+from .pipeline import Progress
 from .plan import Plan
 from .prediction import Prediction, build_report
 from .ready import make_ready
-from .settings import Settings, typed
+from .settings import Settings
 from .sources import Source, open_source
 from .stitcher.lock import one_beginner, one_writer
 from .stitcher.mask import Mask
@@ -101,20 +101,8 @@ def predict(
         todo = plan.strips.order(plan.grid, (block for block in mine if block not in records))
         if records:
             check_room_left(plan, store, len(todo))
-        tally = Tally()
+        effort = Effort()
         if todo:
-            sizes = {block: plan.grid.block_box(block).shape for block in todo}
-            clock = Clock(len(mine), len(records), sum(h * w for h, w in sizes.values()))
-            if on_progress:
-                on_progress(clock.now())
-
-            def keep(record: Record) -> None:
-                records[record.block] = record
-                height, width = sizes[record.block]
-                progress = clock.tick(height * width)
-                if on_progress:
-                    on_progress(progress)
-
             job = Job(
                 image=image,
                 model=model,
@@ -126,21 +114,17 @@ def predict(
                 run=run,
                 mask=mask,
             )
-            tally = crew.compute(job, todo, keep)
-            if tally.most_at_once is not None:
-                short = f"memory of {plan.execution.device} ran out"
-                now = f"ran {tally.most_at_once} tiles at once instead of {plan.batch}"
-                warnings.warn(f"{short}: {now}", TileInferWarning, stacklevel=3)
-        if part is None and not mask.finished:
-            missing = plan.grid.blocks - len(mask.done())
-            if missing:
-                raise OutputError(
-                    f"{place(store)}: {missing} blocks that were written are gone; run again"
-                )
-            with _writing(store):
-                mask.finish()
-            if not mask.finished:
-                raise OutputError(f"{place(store)}: chunks that were written are gone; run again")
+            effort = compute_blocks(job, crew, todo, records, on_progress)
+            del job
+        del run  # with what it holds of the device
+        if part is None:
+            _complete(store, mask)
+        counts = effort.counts(source, mask)
+        if part is None and (conduct.verify or (conduct.verify is None and not mask.certified)):
+            certificate = certify(plan, source, network, mask, conduct)
+            mask.certify(certificate.to_dict() if certificate else None)
+            if certificate and doubt(certificate, plan):
+                warnings.warn(doubt(certificate, plan), TileInferWarning, stacklevel=3)
         report = build_report(
             plan,
             place(store),
@@ -148,23 +132,11 @@ def predict(
             mask.unread(None if part is None else mine).values(),
             perf_counter() - begun,
             len(todo),
-            tally.seconds,
-            counts(tally, source, mask),
+            effort.stages,
+            counts,
+            mask.certificate,
         )
         return Prediction(mask.levels[0], mask.group, plan, report)
-
-
-def _check_part(part: Part, store: Store, conduct: Conduct) -> None:
-    """Refuse a part of what other processes cannot add to, or would lose."""
-    if not isinstance(store, LocalStore):
-        raise SettingError(
-            f"part={part} needs a place that the other parts see as well; give out=PATH"
-        )
-    if conduct.overwrite:
-        raise SettingError(
-            "part and overwrite contradict: a part would delete what the others made; "
-            f"delete {place(store)} first"
-        )
 
 
 def _default_out(image: Any, name: str) -> Path | MemoryStore:
@@ -186,6 +158,32 @@ def _keep_apart(image: Any, store: Store) -> None:
     path, root = Path(place_of_image).resolve(), Path(store.root).resolve()
     if path == root or root in path.parents or path in root.parents:
         raise OutputError(f"{root} and the image {path} overlap; choose another place with out")
+
+
+def _check_part(part: Part, store: Store, conduct: Conduct) -> None:
+    """Refuse a part of what other processes cannot add to, or would lose."""
+    if not isinstance(store, LocalStore):
+        raise SettingError(
+            f"part={part} needs a place that the other parts see as well; give out=PATH"
+        )
+    if conduct.overwrite:
+        raise SettingError(
+            "part and overwrite contradict: a part would delete what the others made; "
+            f"delete {place(store)} first"
+        )
+
+
+def _complete(store: Store, mask: Mask) -> None:
+    """Build what no block could of a mask, unless that is done."""
+    if mask.finished:
+        return
+    missing = mask.plan.grid.blocks - len(mask.done())
+    if missing:
+        raise OutputError(f"{place(store)}: {missing} blocks that were written are gone; run again")
+    with _writing(store):
+        mask.finish()
+    if not mask.finished:
+        raise OutputError(f"{place(store)}: chunks that were written are gone; run again")
 
 
 def opened_mask(
@@ -249,70 +247,14 @@ def _settle(
         if Plan.from_dict(stored) != plan:
             run = None  # another process was first
     plan = Plan.from_dict(stored)
-    differing = _differences(plan, source, network, settings)
-    if differing:
+    different = differences(plan, source, network, settings)
+    if different:
         raise OutputError(
-            f"{place(store)} was begun with other settings ({'; '.join(differing)}); "
+            f"{place(store)} was begun with other settings ({'; '.join(different)}); "
             "use overwrite to start again, or another place with out"
         )
-    dropped = _dropped(plan, settings)
-    if dropped:
-        kept = f"{place(store)} was begun with {', '.join(dropped)} and is kept so"
+    missing = dropped(plan, settings)
+    if missing:
+        kept = f"{place(store)} was begun with {', '.join(missing)} and is kept so"
         warnings.warn(f"{kept}; use overwrite to do without", TileInferWarning, stacklevel=4)
     return plan, run
-
-
-def _differences(plan: Plan, source: Source, network: Network, settings: Settings) -> list[str]:
-    """Return how a stored plan differs from what is asked for now."""
-    found = []
-    same_plane = all(
-        getattr(settings, name) in (None, getattr(plan.settings, name))
-        for name in settings.of_image()
-    )
-    if same_plane and plan.image.identity != source.facts.identity:
-        found.append(f"image: {plan.image.name} with other content or size")
-    if plan.network.sha256 != network.facts.sha256:
-        found.append(f"model: {plan.network.name} with other content")
-    found += [
-        f"model: {plan.network.name} with other metadata ({name})"
-        for name in differing(plan.network, network.facts)
-    ]
-    if plan.network.head != network.facts.head:
-        found.append(f"head: {plan.network.head} then, {network.facts.head} now")
-    if settings.level is not None or settings.mpp is not None:
-        level = choose_level(plan.image, plan.network, settings).level
-        if level != plan.level:
-            found.append(f"level: {plan.level} then, {level} now")
-    if settings.channels is not None:
-        choose_channels(source, network, settings)  # those that are not there are told as such
-    for name, value in settings.given().items():
-        before = getattr(plan.settings, name)
-        if name not in _WITHOUT_EFFECT and not _same_setting(name, value, before):
-            then = "not given" if before is None else typed(before)
-            found.append(f"{name}: {then} then, {typed(value)} now")
-    return found
-
-
-def _dropped(plan: Plan, settings: Settings) -> list[str]:
-    """Return what a stored plan was asked for that is not asked for now."""
-    now = settings.given()
-    harmless = _HARMLESS | ({"tile"} if plan.exact else set())
-    names = [name for name in plan.asked if name not in now and name not in harmless]
-    return [f"{name}={getattr(plan.settings, name)}" for name in names]
-
-
-_WITHOUT_EFFECT = {"memory", "device_memory", "max_output", "head", "level", "mpp", "trust_model"}
-"""Settings of which the plan holds what became of them, or that nothing of the mask depends on."""
-
-_HARMLESS = _WITHOUT_EFFECT | {"device", "backend", "workers", "batch_size", "output", "compile"}
-"""Settings that may be left out the second time: the mask's labels are the same."""
-
-
-def _same_setting(name: str, value: object, before: object) -> bool:
-    if name == "axes":
-        return str(value).upper() == str(before).upper()
-    if value == "fast":  # like auto: the first run has resolved it
-        return True
-    if name == "device":  # the first run has resolved cuda to cuda:0
-        return before == ("cuda:0" if value == "cuda" else value)
-    return value == before

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tile_infer import ModelError, OutputError, Plan, TileInferWarning, predict_large
-from tile_infer.engine import crew, ready, runtime
+from tile_infer.engine import crew, predict, ready, runtime
 from tile_infer.engine.backends.base import Output
 from tile_infer.engine.halving import HalvingRunner, is_out_of_memory
 
@@ -93,6 +93,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
 
         monkeypatch.setattr(ready, "prepare", prepare)
         monkeypatch.setattr(crew, "prepare", prepare)
+        monkeypatch.setattr(predict, "certify", lambda *_: None)
         return device
 
     return of
