@@ -19,7 +19,6 @@ IMAGE = Group("Image", sort_key=2)
 RESULT = Group("Result", sort_key=3)
 TILING = Group("Tiling", sort_key=4)
 MACHINE = Group("Machine", sort_key=5)
-CLUSTER = Group("Several processes", sort_key=6)
 
 
 def bytes_of(text: str) -> int:

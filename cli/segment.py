@@ -11,25 +11,27 @@ from cyclopts import Parameter
 
 from ..engine.backends import open_network
 from ..engine.conduct import Conduct
+from ..engine.crew import Crew
 from ..engine.exports import SUFFIXES, ExportOptions, export
 from ..engine.exports.whole_file import whole_file
 from ..engine.naming import mask_name
 from ..engine.part import Part
 from ..engine.plan import Plan
-from ..engine.predict import DEFAULT, predict
+from ..engine.predict import DEFAULT, THREADS, predict
 from ..engine.prediction import Prediction
 from ..engine.settings import Settings
 from ..engine.sources import open_source
 from ..tiler.errors import DeviceError, SettingError
 from .companions import Companion, check_companions, companion
 from .failure import FAILED, explain
-from .options import CLUSTER, RESULT, Options
+from .options import RESULT, Options
 from .outputs import into_folder, mask_paths
 from .palette import mask_colours
 from .preview import preview as draw_preview
 from .preview import write_png
 from .progress import ProgressReport
-from .summary import columns, part_lines, run_lines
+from .sharing import ALONE, Sharing
+from .summary import columns, part_lines, run_lines, share_text
 from .terminal import Terminal
 
 NO_OPTIONS = Options()
@@ -40,7 +42,7 @@ def segment(
     model: Path,
     out: Annotated[str | None, Parameter(group=RESULT, metavar="PATH")] = None,
     conduct: Annotated[Conduct, Parameter(name="*", group=RESULT)] = DEFAULT,
-    part: Annotated[str | None, Parameter(group=CLUSTER, metavar="I/N")] = None,
+    sharing: Sharing = ALONE,
     preview: Annotated[Path | None, Parameter(group=RESULT, metavar="FILE|.png")] = None,
     report: Annotated[Path | None, Parameter(group=RESULT, metavar="FILE|.json")] = None,
     also: Annotated[list[Path] | None, Parameter(group=RESULT, metavar="FILE|ENDING")] = None,
@@ -58,8 +60,7 @@ def segment(
         out: Folder of the mask; for several images, or with a / at its end, the folder that masks
             go into [default: slide.unet.zarr beside slide.tif].
         conduct: What to do where something is wrong.
-        part: Compute one of n parts of the mask, 0/n to n-1/n, which may run at the same time on
-            one file system; tile-infer finish completes the mask.
+        sharing: With which other processes.
         preview: Picture of image and mask overlaid, at most 2048 px: a file, or .png for one beside
             each mask.
         report: Figures of the run as JSON: a file, or .json for one beside each mask.
@@ -76,8 +77,8 @@ def segment(
         *(companion("--also", path, SUFFIXES) for path in also or ()),
         *(companion("--preview", path, [".png"]) for path in (preview,) if path),
     ]
-    share = None if part is None else Part.of(part)
-    if share is not None and companions:
+    part = sharing.own_part()
+    if part is not None and companions:
         raise SettingError(
             f"{companions[0].option} needs the whole mask; when all parts are done, give it to the "
             "same command without --part"
@@ -87,9 +88,12 @@ def segment(
     name = settings.mask_of(_name_of(model, settings, exactly=exactly))
     paths = mask_paths(images, name, out)
     check_companions(companions, images, model, name, paths)
-    if len(images) > 1:
-        return _segment_all(images, model, paths, settings, conduct, share, companions, terminal)
-    done = segment_one(images[0], model, paths[0], settings, conduct, terminal, share)
+    with sharing.crew(terminal) as crew:
+        if len(images) > 1:
+            return _segment_all(
+                images, model, paths, settings, conduct, part, crew, companions, terminal
+            )
+        done = segment_one(images[0], model, paths[0], settings, conduct, terminal, part, crew)
     _write_companions(companions, done, images[0], settings, terminal)
     return 0
 
@@ -111,6 +115,7 @@ def segment_one(
     conduct: Conduct,
     terminal: Terminal,
     part: Part | None = None,
+    crew: Crew = THREADS,
     title: str | None = None,
 ) -> Prediction:
     """Segment one image, telling the user what happens."""
@@ -120,6 +125,9 @@ def segment_one(
         begun.append(out or image.with_name(mask_name(image, settings.mask_of(plan.network.name))))
         for note in plan.notes:
             terminal.note(note)
+        share = crew.share(plan)
+        if share is not None:
+            terminal.note(share_text(share))
 
     try:
         with ProgressReport(terminal, title or image.name) as progress:
@@ -130,6 +138,7 @@ def segment_one(
                 settings,
                 conduct,
                 part=part,
+                crew=crew,
                 on_plan=announce,
                 on_progress=progress,
             )
@@ -182,6 +191,7 @@ def _segment_all(
     settings: Settings,
     conduct: Conduct,
     part: Part | None,
+    crew: Crew,
     companions: Sequence[Companion],
     terminal: Terminal,
 ) -> int:
@@ -190,7 +200,7 @@ def _segment_all(
     for number, (image, path) in enumerate(zip(images, paths, strict=True), 1):
         title = f"[{number}/{len(images)}] {image.name}"
         try:
-            done = segment_one(image, model, path, settings, conduct, terminal, part, title)
+            done = segment_one(image, model, path, settings, conduct, terminal, part, crew, title)
             _write_companions(companions, done, image, settings, terminal)
         except DeviceError:
             raise

@@ -8,6 +8,7 @@ from rich.table import Table
 from ..engine.memory import human
 from ..engine.part import Part
 from ..engine.plan import Plan
+from ..engine.shares import Share
 
 _VERDICTS = {
     "bounded": "can be tiled exactly",
@@ -80,6 +81,14 @@ def certificate_text(certificate: dict[str, Any]) -> str:
     return text
 
 
+def share_text(share: Share) -> str:
+    """Return what each of several processes has to do."""
+    return (
+        f"{share.processes} processes, up to {share.blocks} blocks and {human(share.memory_bytes)} "
+        "of memory each"
+    )
+
+
 def _shares(report: dict[str, Any]) -> list[tuple[str, str]]:
     unit = (report["area_unit"] or "").removesuffix(" squared")
     shares = []
@@ -119,8 +128,8 @@ def area_text(area: float, unit: str) -> str:
     )
 
 
-def plan_lines(plan: Plan) -> list[str]:
-    """Return what to say of a plan."""
+def plan_lines(plan: Plan, share: Share | None = None) -> list[str]:
+    """Return what to say of a plan, and of a process's share of its run."""
     grid = plan.grid
     pixel = plan.image.levels[plan.level]
     facts = {
@@ -141,6 +150,7 @@ def plan_lines(plan: Plan) -> list[str]:
         "chunk": f"{_size(grid.chunk)} px",
         "work": f"{plan.redundancy:.2f} x that of one whole pass",
         "memory": f"{human(plan.memory_bytes)} at most",
+        **({} if share is None else {"share": share_text(share)}),
         "output": f"{human(plan.output_bytes)} before compression",
         "disk": f"{human(plan.disk_bytes)} at most",
     }

@@ -10,6 +10,7 @@ from ..engine.training.settings import TrainingSettings
 _NAMES = "|".join(
     [
         *(field.name for kind in (Settings, Conduct) for field in fields(kind)),
+        "dask",
         "out",
         "part",
         "prune",

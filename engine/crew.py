@@ -16,6 +16,7 @@ from .halving import HalvingRunner
 from .pipeline import run_blocks
 from .plan import Plan
 from .settings import Settings
+from .shares import Share
 from .sources import SegmentedSource, Source
 from .stages import Stage, Stopwatch
 from .stitcher.mask import Mask
@@ -88,6 +89,13 @@ class Effort:
 class Crew(Protocol):
     """Computes blocks."""
 
+    elsewhere: bool
+    """Whether other processes do, which see the output only if it is a folder."""
+
+    def share(self, plan: Plan) -> Share | None:
+        """Return what falls to each of several processes; ``None`` for this one alone."""
+        ...
+
     def compute(
         self, job: Job, blocks: Sequence[int], on_record: Callable[[Record], None]
     ) -> Effort:
@@ -146,6 +154,11 @@ class Workplace:
 
 class Threads:
     """Computes blocks by threads of this process: as many as the plan says, and one that reads."""
+
+    elsewhere = False
+
+    def share(self, plan: Plan) -> None:
+        """Return that all falls to this process."""
 
     def compute(
         self, job: Job, blocks: Sequence[int], on_record: Callable[[Record], None]

@@ -81,8 +81,7 @@ def predict(
         default = _default_out(image, settings.mask_of(network.facts.name))
         store = open_store(default if out is None else out)
         _keep_apart(image, store)
-        if part is not None:
-            _check_part(part, store, conduct)
+        _check_shared(store, conduct, part, crew)
         opened.enter_context(one_writer(store, conduct.break_lock, part))
         with ExitStack() as beginning:
             if part is not None:
@@ -160,11 +159,19 @@ def _keep_apart(image: Any, store: Store) -> None:
         raise OutputError(f"{root} and the image {path} overlap; choose another place with out")
 
 
-def _check_part(part: Part, store: Store, conduct: Conduct) -> None:
-    """Refuse a part of what other processes cannot add to, or would lose."""
+def _check_shared(store: Store, conduct: Conduct, part: Part | None, crew: Crew) -> None:
+    """Refuse to share a run with processes that could not add to its output, or would lose it."""
+    if part is None and not crew.elsewhere:
+        return
     if not isinstance(store, LocalStore):
         raise SettingError(
-            f"part={part} needs a place that the other parts see as well; give out=PATH"
+            f"{place(store)} is not seen by the other processes; give out=PATH, a folder that is"
+        )
+    if part is None:
+        return
+    if crew.elsewhere:
+        raise SettingError(
+            f"part={part} and a cluster contradict: each shares out the blocks; give one of them"
         )
     if conduct.overwrite:
         raise SettingError(

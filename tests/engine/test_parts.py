@@ -215,7 +215,7 @@ def test_a_part_that_would_lose_what_others_made_is_refused(folder: Path, tmp_pa
     out = tmp_path / "mask.zarr"
     with pytest.raises(SettingError, match=r"overwrite contradict.*; delete .*mask.zarr first"):
         run(folder, out, part="0/2", overwrite=True)
-    with pytest.raises(SettingError, match=r"needs a place .*; give out=PATH"):
+    with pytest.raises(SettingError, match=r"not seen by the other processes; give out=PATH"):
         predict_large(np.zeros((9, 9), np.uint8), folder / "net.onnx", part="0/2")
     assert not out.exists()
 
