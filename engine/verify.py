@@ -86,7 +86,7 @@ def _beside(folder: Path, what: str, names: Iterable[str]) -> Path:
     found = [path for path in paths if path.exists()]
     if len(found) != 1:
         raise SettingError(
-            f"{len(found) or 'no'} files beside the mask have the name of its {what}; name it "
-            f"with {what}"
+            f"{len(found) or 'no'} files beside the mask have the name of its {what}; say which it "
+            f"is with {what}=PATH"
         )
     return found[0]

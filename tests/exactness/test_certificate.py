@@ -273,8 +273,17 @@ def test_what_cannot_be_verified_is_told(made: Path) -> None:
     with pytest.raises(SettingError, match="no files beside the mask have the name of its model"):
         verify(made, image, share=1)
     image.rename(made.parent / "other.tif")
-    with pytest.raises(SettingError, match="name it with image"):
+    with pytest.raises(SettingError, match="say which it is with image=PATH"):
         verify(made, share=1)
+
+
+def test_the_command_line_names_its_options(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (made.parent / "network.onnx").rename(made.parent / "another.onnx")
+    assert main(["verify", str(made)]) == 2
+    assert "with --model PATH" in capsys.readouterr().err
+    assert main(["verify", str(made), "--model", str(made.parent / "another.onnx")]) == 0
+    assert main(["verify", str(made), "--fraction", "1.5"]) == 2
+    assert "fraction=1.5 is not a share" in capsys.readouterr().err
 
 
 def test_names_in_a_mask_are_no_paths(made: Path, tmp_path: Path) -> None:
