@@ -344,3 +344,28 @@ def test_the_share_of_a_worker(client: Any, plan: Plan) -> None:
     assert share is not None
     assert (share.processes, share.blocks) == (2, -(-plan.grid.blocks // 2))
     assert 0 < share.memory_bytes <= plan.memory_bytes
+
+
+def test_a_worker_that_comes_later_takes_part(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_module, "_FEWEST", 2)
+    result, openings = cluster_module._result, set[str]()
+
+    def seen(future: Any, block: int) -> Any:
+        done = result(future, block)
+        openings.add(done.opening)
+        return done
+
+    monkeypatch.setattr(cluster_module, "_result", seen)
+    out = tmp_path / "mask.zarr"
+    with cluster(1) as opened:
+
+        def grow(progress: Progress) -> None:
+            if progress.blocks_done == 3:
+                opened.cluster.scale(2)
+                opened.wait_for_workers(2, timeout=60)
+
+        run(folder, out, client=opened, on_progress=grow)
+    assert len(openings) == 2
+    assert tree(out) == tree(folder / "whole.zarr")
