@@ -83,9 +83,9 @@ def certificate_text(certificate: dict[str, Any]) -> str:
 
 def share_text(share: Share) -> str:
     """Return what each of several processes has to do."""
+    processes = "1 process" if share.processes == 1 else f"{share.processes} processes"
     return (
-        f"{share.processes} processes, up to {share.blocks} blocks and {human(share.memory_bytes)} "
-        "of memory each"
+        f"{processes}, up to {share.blocks} blocks and {human(share.memory_bytes)} of memory each"
     )
 
 

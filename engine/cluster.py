@@ -218,6 +218,11 @@ def _result(future: Any, block: int) -> Done:
             f"block {block} was given up: the workers that computed it were lost, one after the "
             "other, for want of memory perhaps; the same command continues"
         ) from error
+    except distributed.CancelledError as error:
+        raise TileInferError(
+            f"the Dask scheduler was lost, or block {block} was cancelled there; the same command "
+            "continues"
+        ) from error
     except Exception as error:
         raise TileInferError(
             f"block {block} failed on the cluster: {first_line(error)}; the same command continues"
@@ -284,8 +289,8 @@ def _check_means(plan: Plan, means: Mapping[str, Means], resources: Mapping[str,
         if each.memory_bytes is not None and needed > each.memory_bytes:
             raise SettingError(
                 f"Dask worker {worker} needs {human(needed)} of memory for {each.threads} blocks "
-                f"at the same time and has {human(each.memory_bytes)}; use a smaller tile, or "
-                "start workers with more memory or fewer threads"
+                f"at the same time and has {human(each.memory_bytes)}; use memory=N or a smaller "
+                "tile=N, or start workers with more memory or fewer threads"
             )
     able = (
         all(each.resources.get(name, 0) >= amount for name, amount in resources.items())

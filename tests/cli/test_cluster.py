@@ -35,18 +35,20 @@ def test_a_cluster_on_this_machine_makes_the_mask_of_one_process(
 
 @pytest.mark.parametrize(
     ("options", "processes", "blocks"),
-    [(["--dask", "local:4"], 4, 2), (["--dask", "local:1"], 1, 6), (["--part", "1/3"], 3, 2)],
+    [
+        (["--dask", "local:4"], "4 processes", 2),
+        (["--dask", "local:1"], "1 process", 6),
+        (["--part", "1/3"], "3 processes", 2),
+    ],
 )
 def test_a_plan_says_what_falls_to_each_process(
-    run: Run, image: Write, bright: Path, options: list[str], processes: int, blocks: int
+    run: Run, image: Write, bright: Path, options: list[str], processes: str, blocks: int
 ) -> None:
     image(pixels=PIXELS)
     done = run("plan", "slide.tif", "--model", bright, "--workers", "2", *options)
     assert done.code == 0, done.err
     rows = [" ".join(line.split()) for line in done.out.splitlines()]
-    assert any(
-        row.startswith(f"share {processes} processes, up to {blocks} blocks") for row in rows
-    )
+    assert any(row.startswith(f"share {processes}, up to {blocks} blocks") for row in rows)
     shown = run("plan", "slide.tif", "--model", bright, "--workers", "2", "--json", *options)
     plan = json.loads(shown.out)
     assert plan["share"]["blocks"] == blocks
