@@ -1,8 +1,9 @@
 """`tile-infer IMAGE... --model MODEL`: the main job."""
 
 import json
-from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -10,11 +11,13 @@ from cyclopts import Parameter
 
 from ..engine.backends import Network, open_network
 from ..engine.conduct import Conduct
+from ..engine.crew import Crew
 from ..engine.exports import SUFFIXES, ExportOptions, export
 from ..engine.exports.whole_file import whole_file
 from ..engine.naming import mask_name
+from ..engine.part import Part
 from ..engine.plan import Plan
-from ..engine.predict import DEFAULT, predict
+from ..engine.predict import DEFAULT, THREADS, predict
 from ..engine.prediction import Prediction
 from ..engine.settings import Settings
 from ..engine.sources import open_source
@@ -27,7 +30,8 @@ from .palette import mask_colours
 from .preview import preview as draw_preview
 from .preview import write_png
 from .progress import ProgressReport
-from .summary import columns, run_lines
+from .sharing import ALONE, Sharing
+from .summary import columns, part_lines, run_lines, share_text
 from .terminal import Terminal
 
 NO_OPTIONS = Options()
@@ -38,6 +42,7 @@ def segment(
     model: Path,
     out: Annotated[str | None, Parameter(group=RESULT, metavar="PATH")] = None,
     conduct: Annotated[Conduct, Parameter(name="*", group=RESULT)] = DEFAULT,
+    sharing: Sharing = ALONE,
     preview: Annotated[Path | None, Parameter(group=RESULT, metavar="FILE|.png")] = None,
     report: Annotated[Path | None, Parameter(group=RESULT, metavar="FILE|.json")] = None,
     also: Annotated[list[Path] | None, Parameter(group=RESULT, metavar="FILE|ENDING")] = None,
@@ -55,6 +60,7 @@ def segment(
         out: Folder of the mask; for several images, or with a / at its end, the folder that masks
             go into [default: slide.unet.zarr beside slide.tif].
         conduct: What to do where something is wrong.
+        sharing: With which other processes.
         preview: Picture of image and mask overlaid, at most 2048 px: a file, or .png for one beside
             each mask.
         report: Figures of the run as JSON: a file, or .json for one beside each mask.
@@ -71,31 +77,49 @@ def segment(
         *(companion("--also", path, SUFFIXES) for path in also or ()),
         *(companion("--preview", path, [".png"]) for path in (preview,) if path),
     ]
+    part = sharing.own_part()
+    if part is not None and companions:
+        raise SettingError(
+            f"{companions[0].option} needs the whole mask; when all parts are done, give it to the "
+            "same command without --part"
+        )
     settings = options.settings()
-    with ExitStack() as opened:
-        network: Path | Network = model
-        name = model.stem  # the engine names a single mask
-        if len(images) > 1 or into_folder(images, out):
-            # Once for all, and what fails for all need not be said for each.
-            network = opened.enter_context(closing(open_network(model, **settings.of_network())))
-            name = network.facts.name
-        name = settings.mask_of(name)
+    shared = len(images) > 1 or into_folder(images, out)
+    # Opened once for all, and what fails for all need not be said for each.
+    opened = closing(open_network(model, **settings.of_network())) if shared else nullcontext()
+    with opened as network:
+        # The engine names a single mask.
+        name = settings.mask_of(network.facts.name if network else model.stem)
         paths = mask_paths(images, name, out)
         check_companions(companions, images, model, name, paths)
-        if len(images) > 1:
-            return _segment_all(images, network, paths, settings, conduct, companions, terminal)
-        done = segment_one(images[0], network, paths[0], settings, conduct, terminal)
-        _write_companions(companions, done, images[0], settings, terminal)
+        with sharing.crew(terminal) as crew:
+            one = partial(
+                segment_one,
+                model=model,
+                settings=settings,
+                conduct=conduct,
+                terminal=terminal,
+                network=network,
+                part=part,
+                crew=crew,
+            )
+            if len(images) > 1:
+                return _segment_all(images, paths, one, settings, companions, terminal)
+            done = one(images[0], out=paths[0])
+    _write_companions(companions, done, images[0], settings, terminal)
     return 0
 
 
 def segment_one(
     image: Path,
-    model: Path | Network,
+    model: Path,
     out: Path | None,
     settings: Settings,
     conduct: Conduct,
     terminal: Terminal,
+    network: Network | None = None,
+    part: Part | None = None,
+    crew: Crew = THREADS,
     title: str | None = None,
 ) -> Prediction:
     """Segment one image, telling the user what happens."""
@@ -105,6 +129,9 @@ def segment_one(
         begun.append(out or image.with_name(mask_name(image, settings.mask_of(plan.network.name))))
         for note in plan.notes:
             terminal.note(note)
+        share = crew.share(plan)
+        if share is not None:
+            terminal.note(share_text(share))
 
     try:
         with ProgressReport(terminal, title or image.name) as progress:
@@ -114,6 +141,9 @@ def segment_one(
                 out,
                 settings,
                 conduct,
+                network=network,
+                part=part,
+                crew=crew,
                 on_plan=announce,
                 on_progress=progress,
             )
@@ -125,7 +155,8 @@ def segment_one(
                 "as it must where the image changes"
             )
         raise
-    for line in run_lines(done.report, done.plan):
+    lines = run_lines if part is None else partial(part_lines, part)
+    for line in lines(done.report, done.plan):
         terminal.print(line)
     return done
 
@@ -160,10 +191,9 @@ def _write_companions(
 
 def _segment_all(
     images: tuple[Path, ...],
-    network: Path | Network,
     paths: list[Path | None],
+    one: Callable[..., Prediction],
     settings: Settings,
-    conduct: Conduct,
     companions: Sequence[Companion],
     terminal: Terminal,
 ) -> int:
@@ -172,7 +202,7 @@ def _segment_all(
     for number, (image, path) in enumerate(zip(images, paths, strict=True), 1):
         title = f"[{number}/{len(images)}] {image.name}"
         try:
-            done = segment_one(image, network, path, settings, conduct, terminal, title)
+            done = one(image, out=path, title=title)
             _write_companions(companions, done, image, settings, terminal)
         except DeviceError:
             raise

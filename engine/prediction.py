@@ -121,7 +121,8 @@ def build_report(
         The figures. Shares of classes are of the pixels that have one, that of nodata is of all.
     """
     records, unread = sorted(records, key=lambda record: record.block), list(unread)
-    totals = np.array([record.pixels for record in records], np.int64).sum(axis=0).tolist()
+    pixels_of = np.array([record.pixels for record in records], np.int64)
+    totals = pixels_of.reshape(-1, len(plan.class_names)).sum(axis=0).tolist()
     filled = sum(record.filled for record in records)
     lost = sum(each.pixels for each in unread)
     broken = {record.block: record.not_computed for record in records if record.not_computed}

@@ -1,6 +1,7 @@
 """The mask on its way: arrays, blocks that are done, blocks to write, and the end."""
 
 import threading
+from collections.abc import Collection
 from itertools import product
 from math import prod
 from typing import Any
@@ -30,9 +31,17 @@ _CONFIG: ArrayConfigParams = {"write_empty_chunks": True}
 class Mask:
     """The output of one plan in a store that the plan has claimed."""
 
-    def __init__(self, store: Store, plan: Plan) -> None:
+    def __init__(self, store: Store, plan: Plan, *, alone: bool = True) -> None:
+        """Open the mask, or begin it.
+
+        Args:
+            store: Where it is.
+            plan: What it is made by.
+            alone: Whether no other process writes it: what looks cut short is removed.
+        """
         self.store, self.plan = store, plan
-        remove_cut_files(store)
+        if alone:
+            remove_cut_files(store)
         shapes = level_shapes(plan.shape)
         self.group = zarr.open_group(store, mode="a", zarr_format=3)
         if "ome" not in self.group.attrs:
@@ -125,26 +134,29 @@ class Mask:
             write_unread(self._ours, record.block, unread)
         write_record(self.records, record)
 
-    def unread(self) -> dict[int, Unread]:
-        """Return what could not be decoded of the image, by block."""
-        return read_unread(self._ours)
+    def unread(self, blocks: Collection[int] | None = None) -> dict[int, Unread]:
+        """Return what could not be decoded of the image, by block: of some blocks, or of all."""
+        return read_unread(self._ours, blocks)
 
     def _put(self, array: ZarrArray, box: Box, values: NDArray[np.generic]) -> None:
         array[(..., *box.slices)] = values
         with self._lock:
             self.chunks_written += prod(map(len, _chunks_over(array, box)))
 
-    def done(self, *, decoded: bool = False) -> dict[int, Record]:
+    def done(
+        self, blocks: Collection[int] | None = None, *, decoded: bool = False
+    ) -> dict[int, Record]:
         """Return the records of the blocks whose chunks are all present.
 
         Args:
+            blocks: Those to look at; ``None`` for all.
             decoded: Whether each chunk has to decode as well, which a power cut may have kept.
         """
         written = (array for array, _ in self._parts(0))
         present = {array.path: chunk_keys(self.store, array) for array in written}
         return {
             record.block: record
-            for record in read_records(self.records)
+            for record in read_records(self.records, blocks)
             if self._complete(record.block, present)
             and (not decoded or self._decodes(record.block))
         }

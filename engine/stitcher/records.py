@@ -1,5 +1,6 @@
 """What is kept of a finished block besides its chunks."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,14 +65,17 @@ def write_record(array: ZarrArray, record: Record) -> None:
     array[record.block] = np.array([*record.pixels, record.not_computed, record.filled])
 
 
-def read_records(array: ZarrArray) -> list[Record]:
-    """Return the records there are; one that cannot be decoded is none."""
+def read_records(array: ZarrArray, blocks: Collection[int] | None = None) -> list[Record]:
+    """Return the records there are, of some blocks or of all; what cannot be decoded is none."""
+    numbers = sorted(range(array.shape[0]) if blocks is None else blocks)
+    if not numbers:
+        return []
     try:
-        rows = np.asarray(array[:])
+        rows = np.asarray(array[:] if blocks is None else array.oindex[np.array(numbers)])
     except Exception:  # stores and codecs each raise their own
-        rows = np.stack([_row(array, block) for block in range(array.shape[0])])
+        rows = np.stack([_row(array, block) for block in numbers])
     done = np.flatnonzero(rows[:, 0] != ABSENT)
-    return [Record(int(n), tuple(rows[n, :-2].tolist()), *rows[n, -2:].tolist()) for n in done]
+    return [Record(numbers[n], tuple(rows[n, :-2].tolist()), *rows[n, -2:].tolist()) for n in done]
 
 
 def _row(array: ZarrArray, block: int) -> NDArray[np.generic]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tile_infer import ModelError, OutputError, Plan, TileInferWarning, predict_large
-from tile_infer.engine import predict, ready, runtime
+from tile_infer.engine import crew, predict, ready, runtime
 from tile_infer.engine.backends.base import Output
 from tile_infer.engine.halving import HalvingRunner, is_out_of_memory
 
@@ -92,7 +92,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
             return device
 
         monkeypatch.setattr(ready, "prepare", prepare)
-        monkeypatch.setattr(predict, "prepare", prepare)
+        monkeypatch.setattr(crew, "prepare", prepare)
         monkeypatch.setattr(predict, "certify", lambda *_: None)
         return device
 
