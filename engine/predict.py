@@ -27,7 +27,7 @@ from .block import Worker
 from .channels import choose_channels
 from .conduct import Conduct
 from .constant_tiles import RememberingRunner
-from .halving import HalvingRunner
+from .halving import memory_of
 from .levels import choose_level
 from .limits import check_limits, check_memory_asked, check_room_left
 from .naming import mask_name
@@ -36,6 +36,7 @@ from .plan import Plan
 from .prediction import Prediction, build_report
 from .ready import make_ready
 from .settings import Settings, typed
+from .smaller import ShrinkingRunner
 from .sources import SegmentedSource, Source, open_source
 from .stages import Stopwatch
 from .stitcher.lock import one_writer
@@ -86,8 +87,9 @@ def predict(
             if isinstance(source, SegmentedSource):
                 source.cache.max_bytes = plan.strips.kept_bytes
                 source.expect(plan.level, (plan.grid.region(plan.grid.block_box(n)) for n in todo))
-            halving = HalvingRunner(run or prepare(network, plan), plan.network.batch or 1)
-            remembering = RememberingRunner(halving)
+            # Nothing else keeps what was prepared: it is given up where memory runs out.
+            run = shrinking = ShrinkingRunner(network, plan, run or prepare(network, plan))
+            remembering = RememberingRunner(shrinking)
             device = opened.enter_context(ThreadPoolExecutor(plan.workers, "device"))
             worker = Worker(plan, source, remembering, mask, device, conduct, stopwatch)
             sizes = {block: plan.grid.block_box(block).shape for block in todo}
@@ -97,17 +99,19 @@ def predict(
 
             def keep(record: Any) -> None:
                 records[record.block] = record
+                for text in shrinking.news():
+                    warnings.warn(text, TileInferWarning, stacklevel=5)
                 height, width = sizes[record.block]
                 progress = clock.tick(height * width)
                 if on_progress:
                     on_progress(progress)
 
             run_blocks(worker, todo, plan.workers + 1, keep)
-            if halving.most is not None:
-                short = f"memory of {plan.execution.device} ran out"
-                now = f"ran {halving.most} tiles at once instead of {plan.batch}"
+            if shrinking.most is not None:
+                short = f"{memory_of(plan.execution.device)} ran out"
+                now = f"ran {shrinking.most} tiles at once instead of {plan.batch}"
                 warnings.warn(f"{short}: {now}", TileInferWarning, stacklevel=3)
-        if not mask.finished:
+        if todo or not mask.finished:
             missing = plan.grid.blocks - len(mask.done())
             if missing:
                 raise OutputError(
@@ -122,6 +126,7 @@ def predict(
             place(store),
             records.values(),
             mask.unread().values(),
+            mask.changed(),
             perf_counter() - begun,
             len(todo),
             stopwatch.seconds,

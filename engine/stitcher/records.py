@@ -1,6 +1,7 @@
 """What is kept of a finished block besides its chunks."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import zarr
@@ -66,16 +67,21 @@ def write_record(array: ZarrArray, record: Record) -> None:
 
 def read_records(array: ZarrArray) -> list[Record]:
     """Return the records there are; one that cannot be decoded is none."""
-    try:
-        rows = np.asarray(array[:])
-    except Exception:  # stores and codecs each raise their own
-        rows = np.stack([_row(array, block) for block in range(array.shape[0])])
+    rows = read_rows(array)
     done = np.flatnonzero(rows[:, 0] != ABSENT)
     return [Record(int(n), tuple(rows[n, :-2].tolist()), *rows[n, -2:].tolist()) for n in done]
 
 
-def _row(array: ZarrArray, block: int) -> NDArray[np.generic]:
+def read_rows(array: ZarrArray) -> NDArray[Any]:
+    """Return an array ``(block, figure)``; what cannot be decoded of it has the fill value."""
+    try:
+        return np.asarray(array[:])
+    except Exception:  # stores and codecs each raise their own
+        return np.stack([_row(array, block) for block in range(array.shape[0])])
+
+
+def _row(array: ZarrArray, block: int) -> NDArray[Any]:
     try:
         return np.asarray(array[block])
     except Exception:  # a power cut may have taken a part of it
-        return np.full(array.shape[1], ABSENT, array.dtype)
+        return np.full(array.shape[1], array.fill_value, array.dtype)
