@@ -13,7 +13,7 @@ from contextlib import closing
 from importlib.metadata import version
 from typing import Any, Literal, Unpack
 
-from .engine.conduct import VERIFIED, Conduct
+from .engine.conduct import Conduct
 from .engine.pipeline import Progress
 from .engine.plan import Plan
 from .engine.prediction import Prediction
@@ -59,7 +59,7 @@ def predict_large(
     break_lock: bool = False,
     on_read_error: Literal["stop", "fill"] = "stop",
     on_nan: Literal["stop", "report"] = "stop",
-    verify: float = VERIFIED,
+    verify: float | None = None,
     on_plan: Callable[[Plan], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     **options: Unpack[Options],
@@ -81,7 +81,9 @@ def predict_large(
             computed and lists them in the report.
         on_nan: What becomes of pixels for which the network gives NaN or infinity: ``"report"``
             labels them as not computed and counts them.
-        verify: Share of the mask that is computed again in other tiles, at least one; 0 for none.
+        verify: Share of the mask that is computed again in other tiles and compared, in the report
+            and the mask's attributes as ``certificate``; 0 for none. By default a thousandth, and
+            one tile at least.
         on_plan: Called with the plan before the first tile is run.
         on_progress: Called with the progress, in this thread, after every block.
         **options: What ``Settings`` describes; ``None`` leaves it to the engine.

@@ -136,7 +136,7 @@ PLACES: dict[str, tuple[int, tuple[int, int], Horizontal, Vertical]] = {
     ORANGE: (-1, (8, 0), "left", "center"),
     SKY: (-1, (8, 0), "left", "center"),
     BLUE: (-1, (0, -7), "right", "top"),
-    INK: (-1, (8, 0), "left", "center"),
+    INK: (1, (4, -6), "left", "top"),
 }
 """Where a line has its name: at which of its points, how far aside, and how it is aligned."""
 

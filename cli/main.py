@@ -19,6 +19,7 @@ from .score import score
 from .segment import segment
 from .terminal import Terminal
 from .train import train
+from .verify import verify
 
 app = App(
     name="tile-infer",
@@ -42,6 +43,7 @@ app.command(
     train, usage="Usage: tile-infer train IMAGES LABELS --network NAME --out FILE.onnx [OPTIONS]"
 )
 app.command(score, usage="Usage: tile-infer score MASK TRUTH [OPTIONS]")
+app.command(verify, usage="Usage: tile-infer verify MASK [OPTIONS]")
 app.meta.group_parameters = Group("Messages", sort_key=9)
 
 

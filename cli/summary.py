@@ -50,7 +50,22 @@ def run_lines(report: dict[str, Any], plan: Plan) -> list[str]:
         f"{report['precision']}",
         "mask": made,
     }
+    if report["certificate"]:
+        facts["verified"] = certificate_text(report["certificate"])
     return [head, *columns([*facts.items(), *_shares(report)])]
+
+
+def certificate_text(certificate: dict[str, Any]) -> str:
+    """Return in a line what came of computing parts of a mask again."""
+    differing, largest = certificate["labels_differing"], certificate["largest_score"]
+    text = f"{differing} of {certificate['pixels']} px have another label in other tiles"
+    if differing and certificate["ties_alone"]:
+        text += ", by rounding alone"
+    if certificate["largest_difference"] is not None:
+        text += (
+            f"; {certificate['scores']} by {certificate['largest_difference']:.1g} of {largest:.3g}"
+        )
+    return text
 
 
 def _shares(report: dict[str, Any]) -> list[tuple[str, str]]:

@@ -15,13 +15,13 @@ _NAMES = "|".join(
         "width",
     ]
 )
-_IN_TRAINING = "|".join(
+_IF_ASSIGNED = "|".join(
     [
         *(field.name for field in fields(TrainingSettings)),
-        *("network", "validation", "label_kind", "min_size", "iou", "truth"),
+        *("network", "validation", "label_kind", "min_size", "iou", "truth", "image", "model"),
     ]
 )
-_ASSIGNED = re.compile(rf"(?<![\w./-])({_NAMES}|{_IN_TRAINING})=(?=\S)")
+_ASSIGNED = re.compile(rf"(?<![\w./-])({_NAMES}|{_IF_ASSIGNED})=(?=\S)")
 _MENTIONED = re.compile(rf"\b((?:use|with|give|choose|say|leave) )({_NAMES})\b(?![=./-])")
 _PAIRED = re.compile(
     rf"\b({_NAMES})( and |/)({_NAMES})\b(?= (?:go together|contradict))"

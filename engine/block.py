@@ -84,7 +84,9 @@ def infer_block(worker: Worker, block: int) -> Record:
         raise _failure(ImageError, f"reading {plan.image.name}, {where}", error) from error
     lap("reading")
     try:
-        labels, scores = infer_box(worker, box, pixels)
+        labels, scores = infer_box(
+            worker, box, pixels, plan.stored_scores and plan.stored_scores[1]
+        )
     except Exception as error:
         if isinstance(error, TileInferError) and not is_out_of_memory(error):
             raise
@@ -94,7 +96,9 @@ def infer_block(worker: Worker, block: int) -> Record:
     try:
         filled = leave_out(empty, labels, scores, plan.recipe)
         record = Record.of(block, labels, len(plan.class_names), plan.recipe.not_computed, filled)
-    except MemoryError as error:
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
         raise _failure(OutputError, f"assembling {where}", error) from error
     if record.not_computed and worker.conduct.on_nan == "stop":
         raise NumericError(
@@ -154,16 +158,15 @@ def read_box(worker: Worker, box: Box) -> tuple[NDArray[np.generic], Missing | N
 
 
 def infer_box(
-    worker: Worker, box: Box, pixels: NDArray[np.generic]
+    worker: Worker, box: Box, pixels: NDArray[np.generic], scores_dtype: str | None = None
 ) -> tuple[NDArray[np.generic], NDArray[np.floating] | None]:
-    """Return the block's labels ``(y, x)`` and scores ``(class, y, x)``."""
+    """Return the labels ``(y, x)`` of a box, and scores ``(class, y, x)`` if given their dtype."""
     plan = worker.plan
     if plan.grid.blended:
-        return _blend(worker, box, pixels)
-    labels = np.empty(box.shape, plan.recipe.label_dtype)
-    scores, stored = None, plan.stored_scores
-    if stored:
-        scores = np.empty((plan.recipe.classes, *box.shape), stored[1])
+        return _blend(worker, box, pixels, scores_dtype)
+    labels, scores = np.empty(box.shape, plan.recipe.label_dtype), None
+    if scores_dtype:
+        scores = np.empty((plan.recipe.classes, *box.shape), scores_dtype)
     for window, output, index in _run_tiles(worker, box, pixels):
         target, part = _overlap(window, box)
         if output.labels is not None:
@@ -176,7 +179,7 @@ def infer_box(
 
 
 def _blend(
-    worker: Worker, box: Box, pixels: NDArray[np.generic]
+    worker: Worker, box: Box, pixels: NDArray[np.generic], scores_dtype: str | None
 ) -> tuple[NDArray[np.generic], NDArray[np.floating] | None]:
     """Add up the weighted probabilities of tiles; the weights sum to one, so nothing is divided."""
     plan, recipe = worker.plan, worker.plan.recipe
@@ -193,9 +196,8 @@ def _blend(
         total[(slice(None), *target.slices)] += (
             output.scores[index][(slice(None), *part.slices)] * weights[part.slices]
         )
-    stored = plan.stored_scores
     labels = decide(total[None], recipe)[0]
-    return labels, total.astype(stored[1]) if stored else None
+    return labels, total.astype(scores_dtype, copy=False) if scores_dtype else None
 
 
 def _run_tiles(

@@ -6,7 +6,7 @@ from typing import Literal
 from ..tiler.errors import SettingError
 
 VERIFIED = 0.001
-"""Share of the mask that is computed again, unless asked otherwise; one tile at least."""
+"""Share of the mask that is computed again unless another is asked for; one tile at least."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +23,9 @@ class Conduct:
     on_nan: Literal["stop", "report"] = "stop"
     """What becomes of pixels for which the network gives NaN or infinity: the run stops, or they
     are labelled as not computed and counted in the report."""
-    verify: float = VERIFIED
-    """Share of the mask that is computed again in other tiles; 0 for none."""
+    verify: float | None = None
+    """Share of the mask that is computed again in other tiles, and compared; 0 for none. By default
+    a thousandth, and one tile at least."""
 
     def __post_init__(self) -> None:
         for name, choices in (("on_read_error", ("stop", "fill")), ("on_nan", ("stop", "report"))):
@@ -32,5 +33,5 @@ class Conduct:
                 raise SettingError(
                     f"{name}={getattr(self, name)!r} is unknown; use {' or '.join(choices)}"
                 )
-        if not 0 <= self.verify <= 1:
+        if self.verify is not None and not 0 <= self.verify <= 1:
             raise SettingError(f"verify={self.verify} is not a share; use 0 to 1")

@@ -4,7 +4,6 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from time import perf_counter
@@ -22,23 +21,19 @@ from ..tiler.errors import (
 from .augmentation import prepare
 from .backends import Network, open_network
 from .backends.base import Runner
-from .backends.metadata import differing
-from .block import Worker
-from .channels import choose_channels
+from .certificate import certify, doubt
+from .computing import Effort, compute_blocks
 from .conduct import Conduct
-from .constant_tiles import RememberingRunner
-from .halving import memory_of
-from .levels import choose_level
+from .differences import differences, dropped
 from .limits import check_limits, check_memory_asked, check_room_left
 from .naming import mask_name
-from .pipeline import Clock, Progress, run_blocks
+from .pipeline import Progress
 from .plan import Plan
 from .prediction import Prediction, build_report
 from .ready import make_ready
-from .settings import Settings, typed
+from .settings import Settings
 from .smaller import ShrinkingRunner
 from .sources import SegmentedSource, Source, open_source
-from .stages import Stopwatch
 from .stitcher.lock import one_writer
 from .stitcher.mask import Mask
 from .stitcher.records import Record
@@ -82,35 +77,12 @@ def predict(
         todo = plan.strips.order(plan.grid, left)
         if records:
             check_room_left(plan, store, len(todo))
-        stopwatch, remembering = Stopwatch(), None
+        effort = Effort()
         if todo:
-            if isinstance(source, SegmentedSource):
-                source.cache.max_bytes = plan.strips.kept_bytes
-                source.expect(plan.level, (plan.grid.region(plan.grid.block_box(n)) for n in todo))
             # Nothing else keeps what was prepared: it is given up where memory runs out.
-            run = shrinking = ShrinkingRunner(network, plan, run or prepare(network, plan))
-            remembering = RememberingRunner(shrinking)
-            device = opened.enter_context(ThreadPoolExecutor(plan.workers, "device"))
-            worker = Worker(plan, source, remembering, mask, device, conduct, stopwatch)
-            sizes = {block: plan.grid.block_box(block).shape for block in todo}
-            clock = Clock(plan.grid.blocks, len(records), sum(h * w for h, w in sizes.values()))
-            if on_progress:
-                on_progress(clock.now())
-
-            def keep(record: Any) -> None:
-                records[record.block] = record
-                for text in shrinking.news():
-                    warnings.warn(text, TileInferWarning, stacklevel=5)
-                height, width = sizes[record.block]
-                progress = clock.tick(height * width)
-                if on_progress:
-                    on_progress(progress)
-
-            run_blocks(worker, todo, plan.workers + 1, keep)
-            if shrinking.most is not None:
-                short = f"{memory_of(plan.execution.device)} ran out"
-                now = f"ran {shrinking.most} tiles at once instead of {plan.batch}"
-                warnings.warn(f"{short}: {now}", TileInferWarning, stacklevel=3)
+            run = ShrinkingRunner(network, plan, run or prepare(network, plan))
+            effort = compute_blocks(plan, source, run, mask, todo, records, conduct, on_progress)
+        del run  # with what it holds of the device
         if todo or not mask.finished:
             missing = plan.grid.blocks - len(mask.done())
             if missing:
@@ -121,6 +93,18 @@ def predict(
                 mask.finish()
             if not mask.finished:
                 raise OutputError(f"{place(store)}: chunks that were written are gone; run again")
+        decoded = source.cache.decoded if isinstance(source, SegmentedSource) else None
+        if conduct.verify or (conduct.verify is None and not mask.certified):
+            certificate = certify(plan, source, network, mask, conduct)
+            mask.certify(certificate.to_dict() if certificate else None)
+            if certificate and doubt(certificate, plan):
+                warnings.warn(doubt(certificate, plan), TileInferWarning, stacklevel=3)
+        counts = {
+            "tiles_run": effort.tiles_run,
+            "tiles_remembered": effort.tiles_remembered,
+            "segments_decoded": decoded,
+            "chunks_written": mask.chunks_written,
+        }
         report = build_report(
             plan,
             place(store),
@@ -129,20 +113,11 @@ def predict(
             mask.changed(),
             perf_counter() - begun,
             len(todo),
-            stopwatch.seconds,
-            _counts(remembering, source, mask),
+            effort.stages,
+            counts,
+            mask.certificate,
         )
         return Prediction(mask.levels[0], mask.group, plan, report)
-
-
-def _counts(run: RememberingRunner | None, source: Source, mask: Mask) -> dict[str, int | None]:
-    """Return what this run has done; ``None`` where the source does not count."""
-    return {
-        "tiles_run": run.ran if run else 0,
-        "tiles_remembered": run.remembered if run else 0,
-        "segments_decoded": source.cache.decoded if isinstance(source, SegmentedSource) else None,
-        "chunks_written": mask.chunks_written,
-    }
 
 
 def _default_out(image: Any, name: str) -> Path | MemoryStore:
@@ -224,70 +199,14 @@ def _settle(
         if Plan.from_dict(stored) != plan:
             run = None  # another process was first
     plan = Plan.from_dict(stored)
-    differing = _differences(plan, source, network, settings)
-    if differing:
+    different = differences(plan, source, network, settings)
+    if different:
         raise OutputError(
-            f"{place(store)} was begun with other settings ({'; '.join(differing)}); "
+            f"{place(store)} was begun with other settings ({'; '.join(different)}); "
             "use overwrite to start again, or another place with out"
         )
-    dropped = _dropped(plan, settings)
-    if dropped:
-        kept = f"{place(store)} was begun with {', '.join(dropped)} and is kept so"
+    missing = dropped(plan, settings)
+    if missing:
+        kept = f"{place(store)} was begun with {', '.join(missing)} and is kept so"
         warnings.warn(f"{kept}; use overwrite to do without", TileInferWarning, stacklevel=4)
     return plan, run
-
-
-def _differences(plan: Plan, source: Source, network: Network, settings: Settings) -> list[str]:
-    """Return how a stored plan differs from what is asked for now."""
-    found = []
-    same_plane = all(
-        getattr(settings, name) in (None, getattr(plan.settings, name))
-        for name in settings.of_image()
-    )
-    if same_plane and plan.image.identity != source.facts.identity:
-        found.append(f"image: {plan.image.name} with other content or size")
-    if plan.network.sha256 != network.facts.sha256:
-        found.append(f"model: {plan.network.name} with other content")
-    found += [
-        f"model: {plan.network.name} with other metadata ({name})"
-        for name in differing(plan.network, network.facts)
-    ]
-    if plan.network.head != network.facts.head:
-        found.append(f"head: {plan.network.head} then, {network.facts.head} now")
-    if settings.level is not None or settings.mpp is not None:
-        level = choose_level(plan.image, plan.network, settings).level
-        if level != plan.level:
-            found.append(f"level: {plan.level} then, {level} now")
-    if settings.channels is not None:
-        choose_channels(source, network, settings)  # those that are not there are told as such
-    for name, value in settings.given().items():
-        before = getattr(plan.settings, name)
-        if name not in _WITHOUT_EFFECT and not _same_setting(name, value, before):
-            then = "not given" if before is None else typed(before)
-            found.append(f"{name}: {then} then, {typed(value)} now")
-    return found
-
-
-def _dropped(plan: Plan, settings: Settings) -> list[str]:
-    """Return what a stored plan was asked for that is not asked for now."""
-    now = settings.given()
-    harmless = _HARMLESS | ({"tile"} if plan.exact else set())
-    names = [name for name in plan.asked if name not in now and name not in harmless]
-    return [f"{name}={getattr(plan.settings, name)}" for name in names]
-
-
-_WITHOUT_EFFECT = {"memory", "device_memory", "max_output", "head", "level", "mpp", "trust_model"}
-"""Settings of which the plan holds what became of them, or that nothing of the mask depends on."""
-
-_HARMLESS = _WITHOUT_EFFECT | {"device", "backend", "workers", "batch_size", "output", "compile"}
-"""Settings that may be left out the second time: the mask's labels are the same."""
-
-
-def _same_setting(name: str, value: object, before: object) -> bool:
-    if name == "axes":
-        return str(value).upper() == str(before).upper()
-    if value == "fast":  # like auto: the first run has resolved it
-        return True
-    if name == "device":  # the first run has resolved cuda to cuda:0
-        return before == ("cuda:0" if value == "cuda" else value)
-    return value == before

@@ -103,6 +103,7 @@ def build_report(
     blocks_run: int,
     stages: Mapping[Stage, float],
     counts: Mapping[str, int | None],
+    certificate: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Return the report, from the plan and the stored records but for what this run spent and did.
 
@@ -116,6 +117,7 @@ def build_report(
         blocks_run: Blocks that this run computed; the others were there before.
         stages: Seconds that this run spent in each stage, summed over its threads.
         counts: What this run did, to be checked against the plan.
+        certificate: What came of computing parts of the mask again.
 
     Returns:
         The figures. Shares of classes are of the pixels that have one, that of nodata is of all.
@@ -162,6 +164,7 @@ def build_report(
         },
         "changed": changed,
         "area_unit": f"{plan.image.unit} squared" if area and plan.image.unit else None,
+        "certificate": None if certificate is None else dict(certificate),
         "network": network_summary(plan.network, plan.probe),
         "plan": plan.summary(),
     }

@@ -60,12 +60,15 @@ class ShrinkingRunner:
     there for it.
     """
 
-    def __init__(self, network: Network, plan: Plan, run: Runner) -> None:
-        """Take the network, and the runner of a plan's own tiles, which nobody else should keep."""
+    def __init__(self, network: Network, plan: Plan, run: Runner | None = None) -> None:
+        """Take the network, and the runner of a plan's own tiles, which nobody else should keep.
+
+        Without that, it is made when the first tile is there.
+        """
         self.plan = plan
         """With the tiles that are run now."""
         self._network, self._given = network, plan
-        self._run: HalvingRunner | None = HalvingRunner(run, plan.network.batch or 1)
+        self._run = None if run is None else HalvingRunner(run, plan.network.batch or 1)
         self._change = threading.Condition()
         self._running, self._changing = 0, False
         self._news: list[str] = []

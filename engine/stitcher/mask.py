@@ -208,6 +208,24 @@ class Mask:
         found = {name: each for name, each in told.items() if each}
         self.group.attrs.update({OURS: {**known, **found, "complete": True}})
 
+    @property
+    def certificate(self) -> dict[str, Any] | None:
+        """What came of computing parts of the mask again; ``None`` where they were not."""
+        found = self._provenance().get("certificate")
+        return found if isinstance(found, dict) else None
+
+    @property
+    def certified(self) -> bool:
+        """Whether that was tried."""
+        return "certificate" in self._provenance()
+
+    def certify(self, certificate: dict[str, Any] | None) -> None:
+        """Keep a certificate; ``None`` says that there can be none."""
+        self._note(certificate=certificate)
+
+    def _note(self, **facts: Any) -> None:
+        self.group.attrs.update({OURS: {**self._provenance(), **facts}})
+
     def _provenance(self) -> dict[str, Any]:
         found = self.group.attrs.get(OURS, {})
         assert isinstance(found, dict)

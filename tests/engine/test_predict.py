@@ -410,7 +410,7 @@ def test_a_tile_that_a_network_shortens_is_refused_and_leaves_no_output(
 def test_a_damaged_mask_is_told_and_can_be_started_again(tmp_path: Path, part: str) -> None:
     out = tmp_path / "mask.zarr"
     before = np.asarray(predict_large(image(), Threshold(), out))
-    (out / part).write_text("")
+    (out / part).write_text("{")
     with pytest.raises(OutputError, match="use overwrite to start again"):
         predict_large(image(), Threshold(), out)
     again = predict_large(image(), Threshold(), out, overwrite=True)

@@ -17,7 +17,7 @@ from torch import nn
 
 from tile_infer import OutputError, Plan, Prediction, TileInferWarning, plan_prediction
 from tile_infer import predict_large as predict_anew
-from tile_infer.engine import augmentation, predict, ready, smaller
+from tile_infer.engine import augmentation, block, predict, ready, smaller
 from tile_infer.engine.backends.base import Network, Output
 from tile_infer.engine.networks.export import export_onnx
 from tile_infer.engine.smaller import _smaller, _starts, smaller_plan
@@ -60,7 +60,14 @@ def network(padding: int = 0, up: int = 2) -> nn.Module:
 
 
 def predict_large(*arguments: Any, **options: Any) -> Prediction:
-    return predict_anew(*arguments, normalize="none", **options)
+    return predict_anew(*arguments, normalize="none", **{"verify": 0, **options})
+
+
+class Forgetful(list[Any]):
+    """Keeps nothing."""
+
+    def append(self, _: Any) -> None:
+        pass
 
 
 class Memory:
@@ -211,6 +218,19 @@ def test_every_exact_network_can_shrink_again_and_again(
     assert sorted(listed) == list(range(found.plan.grid.blocks))
 
 
+def test_a_mask_in_smaller_tiles_is_verified_in_the_memory_there_is(
+    model: Path, memory: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory.pixels = SMALLER[0][0] * SMALLER[0][1]
+    monkeypatch.setattr(memory, "prepared", Forgetful())  # two networks are ready there
+    with pytest.warns(TileInferWarning, match="blocks from now on"):
+        found = predict_large(IMAGE, model, tmp_path / "mask.zarr", tile=TILE, verify=0.1)
+    certificate = found.report["certificate"]
+    assert certificate["pixels"] > IMAGE.size // 20
+    assert certificate["labels_differing"] == certificate["largest_difference"] == 0
+    assert {shape[1:] for shape in memory.refused} > {TILE}
+
+
 def test_parts_at_another_phase_would_show(
     model: Path, memory: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,15 +350,33 @@ def test_blended_tiles_and_those_of_one_size_end_at_once(
     assert _smaller(plan.grid.y, fixed) is plan.grid.y
 
 
+@pytest.mark.parametrize(
+    ("place", "name", "stage"),
+    [
+        (block, "read_box", "reading array, block 0"),
+        (block, "leave_out", "assembling block 0"),
+        (Mask, "write", "writing block 0"),
+    ],
+    ids=["reading", "assembling", "writing"],
+)
 def test_memory_that_runs_out_beside_the_network_is_told(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, monkeypatch: pytest.MonkeyPatch, place: Any, name: str, stage: str
 ) -> None:
-    def write(*_: Any) -> None:
-        raise MemoryError
+    def fails(*_: Any) -> None:
+        raise OSError("all is lost") from cause
 
-    monkeypatch.setattr(Mask, "write", write)
-    with pytest.raises(OutOfMemoryError, match=r"^writing block .* memory of this machine"):
-        predict_large(IMAGE, model, tmp_path / "mask.zarr", tile=TILE, workers=1)
+    monkeypatch.setattr(place, name, fails)
+    image = IMAGE[:, :500]
+    cause: Exception = MemoryError("Unable to allocate 2 GiB")
+    with pytest.raises(OutOfMemoryError) as ended:
+        predict_large(image, model)
+    told = f"{stage} (pixels 0:90, 0:500): memory of this machine ran out (Unable to allocate 2 GiB"
+    assert str(ended.value).startswith(told)
+    assert isinstance(ended.value, MemoryError)
+    cause = ValueError("no")
+    with pytest.raises(OSError, match="all is lost") as failed:
+        predict_large(image, model)
+    assert not isinstance(failed.value, OutOfMemoryError)
 
 
 class Source:

@@ -38,7 +38,7 @@ def blended(plan: Plan, image: NDArray[np.generic]) -> NDArray[np.float32]:
         for block in range(plan.grid.blocks):
             box = plan.grid.block_box(block)
             pixels, *_ = block_module.read_box(worker, box)
-            scores = block_module._blend(worker, box, pixels)[1]
+            scores = block_module._blend(worker, box, pixels, "float32")[1]
             assert scores is not None
             assert scores.dtype == np.float32
             total[(slice(None), *box.slices)] = scores
