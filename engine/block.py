@@ -13,6 +13,7 @@ from ..tiler.errors import (
     ImageError,
     ModelError,
     NumericError,
+    OutOfMemoryError,
     OutputError,
     TileInferError,
     first_line,
@@ -22,6 +23,7 @@ from ..tiler.window import partition_of_unity
 from .backends.base import Output, Runner
 from .conduct import Conduct
 from .decision import decide
+from .halving import is_out_of_memory, memory_of
 from .nodata import Missing, empty_of_mask, fill_missing, leave_out
 from .plan import Plan
 from .sources import Source
@@ -49,6 +51,8 @@ class Worker:
     """What to do where something is wrong."""
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     """What the time goes to."""
+    less: dict[Box, tuple[int, int, int]] = field(default_factory=dict)
+    """What the tiles of a block under way were run with, where memory did not suffice."""
 
 
 def infer_block(worker: Worker, block: int) -> Record:
@@ -74,21 +78,28 @@ def infer_block(worker: Worker, block: int) -> Record:
     worker.stopwatch.start()
     try:
         pixels, empty, unread = read_box(worker, box)
-    except ImageError as error:  # names file and pixels already
-        raise ImageError(f"{error} (reading {where})") from error
     except Exception as error:
-        raise ImageError(f"reading {plan.image.name}, {where}: {_cause(error)}") from error
+        if isinstance(error, ImageError) and not is_out_of_memory(error):
+            raise ImageError(f"{error} (reading {where})") from error  # it names file and pixels
+        raise _failure(ImageError, f"reading {plan.image.name}, {where}", error) from error
     lap("reading")
     try:
         labels, scores = infer_box(
             worker, box, pixels, plan.stored_scores and plan.stored_scores[1]
         )
-    except TileInferError:
-        raise
     except Exception as error:
-        raise ModelError(f"running {plan.network.name}, {where}: {_cause(error)}") from error
-    filled = leave_out(empty, labels, scores, plan.recipe)
-    record = Record.of(block, labels, len(plan.class_names), plan.recipe.not_computed, filled)
+        if isinstance(error, TileInferError) and not is_out_of_memory(error):
+            raise
+        doing, device = f"running {plan.network.name}, {where}", plan.execution.device
+        raise _failure(ModelError, doing, error, device) from error
+    less = worker.less.pop(box, None)
+    try:
+        filled = leave_out(empty, labels, scores, plan.recipe)
+        record = Record.of(block, labels, len(plan.class_names), plan.recipe.not_computed, filled)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise _failure(OutputError, f"assembling {where}", error) from error
     if record.not_computed and worker.conduct.on_nan == "stop":
         raise NumericError(
             f"{plan.network.name} returned NaN or infinity for {record.not_computed} pixels of "
@@ -96,14 +107,32 @@ def infer_block(worker: Worker, block: int) -> Record:
         )
     lap("assembling")
     try:
-        mask.write(record, box, labels, scores, unread)
+        mask.write(record, box, labels, scores, unread, less)
     except Exception as error:
-        raise OutputError(f"writing {where}: {_cause(error)}") from error
+        raise _failure(OutputError, f"writing {where}", error) from error
     lap("writing")
     return record
 
 
-def _cause(error: Exception) -> str:
+def _failure(
+    kind: type[TileInferError], doing: str, error: BaseException, device: str = "cpu"
+) -> TileInferError:
+    """Return what a failure is told by: an error of some kind, unless memory ran out."""
+    if not is_out_of_memory(error):
+        return kind(f"{doing}: {_cause(error)}")
+    while error.__cause__ is not None:  # the library's own words, without advice on other failures
+        error = error.__cause__
+    short = memory_of("cpu" if isinstance(error, MemoryError) else device)
+    return OutOfMemoryError(f"{doing}: {short} ran out ({_cause(error)}); {_MEND}")
+
+
+_MEND = (
+    "run it again when more is free, which continues, or start again with overwrite and a smaller "
+    "tile=N, memory=N or batch_size=N, or another device=NAME"
+)
+
+
+def _cause(error: BaseException) -> str:
     return error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
 
 
@@ -183,6 +212,8 @@ def _run_tiles(
         for chosen in batches:
             output = running.popleft().result()
             stopwatch.lap("waiting")
+            if output.less is not None:
+                worker.less[box] = min(output.less, worker.less.get(box, output.less))
             for index, tile in enumerate(chosen):
                 yield grid.window_box(tile), output, index
             stopwatch.lap("assembling")

@@ -22,6 +22,7 @@ from .conduct import Conduct
 from .crew import Effort, Workplace
 from .plan import Plan
 from .settings import Settings
+from .smaller import ShrinkingRunner
 from .sources import SegmentedSource, open_source
 from .stitcher.lock import lock_text
 from .stitcher.mask import Mask
@@ -157,7 +158,7 @@ class BlockPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no typ
             )
         mask = Mask(LocalStore(order.out), plan, alone=False)
         places = min(plan.workers, self._worker.state.nthreads)
-        run = prepare(network, plan)
+        run = ShrinkingRunner(network, plan, prepare(network, plan))
         workplace = Workplace(plan, source, run, mask, order.conduct, places)
         return opened.enter_context(closing(workplace))
 

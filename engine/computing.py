@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from ..tiler.errors import TileInferWarning
 from .crew import Crew, Effort, Job
+from .halving import memory_of
 from .pipeline import Clock, Progress
 from .stitcher.records import Record
 
@@ -34,6 +35,8 @@ def compute_blocks(
 
     def keep(record: Record) -> None:
         records[record.block] = record
+        for text in job.run.news():
+            warnings.warn(text, TileInferWarning, stacklevel=6)
         height, width = sizes[record.block]
         progress = clock.tick(height * width)
         if on_progress:
@@ -41,7 +44,7 @@ def compute_blocks(
 
     effort = crew.compute(job, todo, keep)
     if effort.most_at_once is not None:
-        short = f"memory of {plan.execution.device} ran out"
+        short = f"{memory_of(plan.execution.device)} ran out"
         now = f"ran {effort.most_at_once} tiles at once instead of {plan.batch}"
         warnings.warn(f"{short}: {now}", TileInferWarning, stacklevel=4)
     return effort

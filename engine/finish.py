@@ -47,6 +47,7 @@ def finish(out: str | os.PathLike[str], *, break_lock: bool = False) -> Predicti
             place(store),
             records.values(),
             mask.unread().values(),
+            mask.changed(),
             perf_counter() - begun,
             0,
             Effort().stages,

@@ -34,6 +34,7 @@ from .plan import Plan
 from .prediction import Prediction, build_report
 from .ready import make_ready
 from .settings import Settings
+from .smaller import ShrinkingRunner
 from .sources import Source, open_source
 from .stitcher.lock import one_beginner, one_writer
 from .stitcher.mask import Mask
@@ -102,6 +103,8 @@ def predict(
             check_room_left(plan, store, len(todo))
         effort = Effort()
         if todo:
+            # Nothing else keeps what was prepared: it is given up where memory runs out.
+            run = ShrinkingRunner(network, plan, run)
             job = Job(
                 image=image,
                 model=model,
@@ -116,7 +119,7 @@ def predict(
             effort = compute_blocks(job, crew, todo, records, on_progress)
             del job
         del run  # with what it holds of the device
-        if part is None:
+        if part is None and (todo or not mask.finished):
             _complete(store, mask)
         counts = effort.counts(source, mask)
         if part is None and (conduct.verify or (conduct.verify is None and not mask.certified)):
@@ -129,6 +132,7 @@ def predict(
             place(store),
             records.values(),
             mask.unread(None if part is None else mine).values(),
+            mask.changed(),
             perf_counter() - begun,
             len(todo),
             effort.stages,
@@ -181,9 +185,7 @@ def _check_shared(store: Store, conduct: Conduct, part: Part | None, crew: Crew)
 
 
 def _complete(store: Store, mask: Mask) -> None:
-    """Build what no block could of a mask, unless that is done."""
-    if mask.finished:
-        return
+    """Build what no block could of a mask, and tell what is known of all blocks."""
     missing = mask.plan.grid.blocks - len(mask.done())
     if missing:
         raise OutputError(f"{place(store)}: {missing} blocks that were written are gone; run again")

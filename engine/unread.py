@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from ..tiler.box import Box, Interval
 from ..tiler.errors import ImageError
+from .halving import is_out_of_memory
 from .sources import Source
 
 _PIECE_PX = (256, 256)
@@ -38,11 +39,15 @@ def read_rest(
     Returns:
         Pixels ``(y, x, channel)``, and the image's segments that lie in the rectangle and cannot be
         decoded. In those, pixels are 0.
+
+    Raises:
+        ImageError: Memory ran out, which says nothing of the image.
     """
     try:
         return source.read(level, box, channels), ()
-    except ImageError:  # of which of its segments, not every source can say
-        pass
+    except ImageError as error:  # of which of its segments, not every source can say
+        if is_out_of_memory(error):
+            raise
     facts = source.facts.levels[level]
     pixels = np.zeros((*box.shape, len(channels)), source.facts.dtype)
     broken = []
@@ -52,7 +57,9 @@ def read_rest(
             pixels[part.shift(-box.y.start, -box.x.start).slices] = source.read(
                 level, part, channels
             )
-        except ImageError:
+        except ImageError as error:
+            if is_out_of_memory(error):
+                raise
             broken.append(place)
     return pixels, tuple(broken)
 

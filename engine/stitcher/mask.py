@@ -16,6 +16,7 @@ from zarr.core.array_spec import ArrayConfigParams
 from ...tiler.box import Box
 from ..plan import Plan
 from ..unread import Unread
+from .changed_blocks import changed_blocks, create_changed, open_changed, write_changed
 from .codecs import label_codec, score_codec
 from .metadata import group_attributes
 from .pyramid import block_levels, box_at, build_level, halve, level_shapes
@@ -77,6 +78,7 @@ class Mask:
             records = create_records(self._ours, plan.grid.blocks, len(plan.class_names))
         assert isinstance(records, zarr.Array)
         self.records = records
+        self._changed = open_changed(self._ours)
         self.chunks_written = 0
         """Chunks of labels and scores written so far; one written twice counts twice."""
         self._lock = threading.Lock()
@@ -114,6 +116,7 @@ class Mask:
         labels: NDArray[np.generic],
         scores: NDArray[np.floating] | None,
         unread: Unread | None = None,
+        less: tuple[int, int, int] | None = None,
     ) -> None:
         """Write a block's chunks, each once, and then its record.
 
@@ -123,6 +126,8 @@ class Mask:
             labels: ``(y, x)``.
             scores: ``(class, y, x)``, where the plan stores them.
             unread: What of its image could not be decoded.
+            less: Height and width of the tiles that it was run in, and how many at once, where
+                memory did not suffice for those of the plan.
         """
         if self.scores is not None and scores is not None:
             self._put(self.scores, box, scores)
@@ -132,11 +137,22 @@ class Mask:
             self._put(self.levels[level], box_at(box, level), labels)
         if unread is not None:
             write_unread(self._ours, record.block, unread)
+        with self._lock:
+            if self._changed is None and less is not None:
+                self._changed = open_changed(self._ours) or create_changed(
+                    self._ours, self.plan.grid.blocks
+                )
+        if self._changed is not None:
+            write_changed(self._changed, record.block, less)
         write_record(self.records, record)
 
     def unread(self, blocks: Collection[int] | None = None) -> dict[int, Unread]:
         """Return what could not be decoded of the image, by block: of some blocks, or of all."""
         return read_unread(self._ours, blocks)
+
+    def changed(self) -> list[dict[str, Any]]:
+        """Return what blocks were run with where memory ran out; see ``changed_blocks``."""
+        return changed_blocks(open_changed(self._ours))
 
     def _put(self, array: ZarrArray, box: Box, values: NDArray[np.generic]) -> None:
         array[(..., *box.slices)] = values
@@ -194,12 +210,17 @@ class Mask:
         )
 
     def finish(self) -> None:
-        """Build the levels that no block could, and mark the mask as complete."""
-        for level in range(self.block_levels + 1, len(self.levels)):
-            self.chunks_written += build_level(self.levels[level - 1], self.levels[level])
-        places = all_places(self.unread().values())
-        unread = {"unread": places} if places else {}
-        self._note(**unread, complete=True)
+        """Build the levels that no block could, and mark the mask as complete.
+
+        Of a mask that was complete before, only what is told of its blocks is brought up to date.
+        """
+        if not self.finished:
+            for level in range(self.block_levels + 1, len(self.levels)):
+                self.chunks_written += build_level(self.levels[level - 1], self.levels[level])
+        told = {"unread": all_places(self.unread().values()), "changed": self.changed()}
+        known = {name: each for name, each in self._provenance().items() if name not in told}
+        found = {name: each for name, each in told.items() if each}
+        self.group.attrs.update({OURS: {**known, **found, "complete": True}})
 
     @property
     def certificate(self) -> dict[str, Any] | None:
