@@ -19,7 +19,7 @@ from ..tiler.errors import (
     TileInferWarning,
     first_line,
 )
-from .backends import Network, open_network
+from .backends import Network, network_in_use
 from .backends.base import Runner
 from .certificate import certify, doubt
 from .computing import compute_blocks
@@ -61,6 +61,8 @@ def predict(
 ) -> Prediction:
     """Segment an image, or compute a part of its mask.
 
+    A network that is open already is used for it and stays open, for the next image.
+
     Args:
         image: As for ``predict_large``.
         model: As for ``predict_large``.
@@ -78,7 +80,7 @@ def predict(
     begun = perf_counter()
     with ExitStack() as opened:
         source = opened.enter_context(closing(open_source(image, **settings.of_image())))
-        network = opened.enter_context(closing(open_network(model, **settings.of_network())))
+        network = opened.enter_context(network_in_use(model, **settings.of_network()))
         default = _default_out(image, settings.mask_of(network.facts.name))
         store = open_store(default if out is None else out)
         _keep_apart(image, store)
