@@ -19,7 +19,7 @@ from ...tiler.box import Box
 from ...tiler.errors import OutputError
 from ..plan import Plan
 from ..unread import Unread
-from .changed_blocks import changed_blocks, create_changed, open_changed, write_changed
+from .changed_blocks import begun_changed, changed_blocks, open_changed, write_changed
 from .codecs import label_codec, score_codec
 from .metadata import group_attributes
 from .pyramid import block_levels, box_at, build_level, halve, level_shapes
@@ -144,9 +144,7 @@ class Mask:
             write_unread(self._ours, record.block, unread)
         with self._lock:
             if self._changed is None and less is not None:
-                self._changed = open_changed(self._ours) or create_changed(
-                    self._ours, self.plan.grid.blocks
-                )
+                self._changed = begun_changed(self._ours, self.plan.grid.blocks)
         if self._changed is not None:
             write_changed(self._changed, record.block, less)
         write_record(self.records, record)
