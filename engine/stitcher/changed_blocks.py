@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import zarr
+from zarr.errors import ContainsArrayError
 
 from .records import read_rows
 from .store import ZarrArray
@@ -20,17 +21,23 @@ def open_changed(ours: zarr.Group) -> ZarrArray | None:
 def create_changed(ours: zarr.Group, blocks: int) -> ZarrArray:
     """Create the array ``(block, figure)``: a tile's height and width, and how many at once.
 
-    All are 0, and take no file, for a block that was run as planned.
+    All are 0, and take no file, for a block that was run as planned. An array that another process
+    has created since is returned as it is.
     """
-    return ours.create_array(
-        _NAME,
-        shape=(blocks, 3),
-        chunks=(1, 3),
-        dtype="int64",
-        fill_value=0,
-        compressors=None,
-        dimension_names=("block", "figure"),
-    )
+    try:
+        return ours.create_array(
+            _NAME,
+            shape=(blocks, 3),
+            chunks=(1, 3),
+            dtype="int64",
+            fill_value=0,
+            compressors=None,
+            dimension_names=("block", "figure"),
+        )
+    except ContainsArrayError:
+        found = open_changed(ours)
+        assert found is not None
+        return found
 
 
 def write_changed(array: ZarrArray, block: int, less: tuple[int, int, int] | None) -> None:

@@ -139,9 +139,7 @@ class Mask:
             write_unread(self._ours, record.block, unread)
         with self._lock:
             if self._changed is None and less is not None:
-                self._changed = open_changed(self._ours) or create_changed(
-                    self._ours, self.plan.grid.blocks
-                )
+                self._changed = create_changed(self._ours, self.plan.grid.blocks)
         if self._changed is not None:
             write_changed(self._changed, record.block, less)
         write_record(self.records, record)

@@ -10,10 +10,12 @@ from weakref import ref
 import numpy as np
 import pytest
 import torch
+import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import nn
+from zarr.storage import MemoryStore
 
 from tile_infer import OutputError, Plan, Prediction, TileInferWarning, plan_prediction
 from tile_infer import predict_large as predict_anew
@@ -21,6 +23,12 @@ from tile_infer.engine import augmentation, block, ready, smaller
 from tile_infer.engine.backends.base import Network, Output
 from tile_infer.engine.networks.export import export_onnx
 from tile_infer.engine.smaller import _smaller, _starts, smaller_plan
+from tile_infer.engine.stitcher.changed_blocks import (
+    changed_blocks,
+    create_changed,
+    open_changed,
+    write_changed,
+)
 from tile_infer.engine.stitcher.mask import Mask
 from tile_infer.engine.unread import read_rest
 from tile_infer.tiler.axis import exact_grid
@@ -325,6 +333,15 @@ def test_a_network_that_cannot_be_made_ready_for_want_of_memory_is_for_smaller_t
     assert ["32 x 72 px instead of 56" in str(each.message) for each in told] == [False, True]
     assert chunks(tmp_path / "parts.zarr") == chunks(tmp_path / "whole.zarr")
     assert [each["tile"] for each in found.report["changed"]] == [[*SMALLER[1]]]
+
+
+def test_two_processes_may_begin_to_keep_what_was_changed() -> None:
+    ours = zarr.create_group(MemoryStore())
+    for block_number in (0, 2):
+        write_changed(create_changed(ours, 4), block_number, (64, 32, 1))
+    write_changed(create_changed(ours, 4), 3, None)
+    kept = [{"tile": [64, 32], "batch": 1, "blocks": [0, 2]}]
+    assert changed_blocks(open_changed(ours)) == kept
 
 
 class Mean(nn.Module):
