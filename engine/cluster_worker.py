@@ -60,6 +60,8 @@ class Done:
     """Names the process in which it was computed."""
     effort: Effort
     """What all blocks of that process took so far."""
+    news: list[str]
+    """What the user should know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ class BlockPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no typ
             effort = replace(
                 workplace.effort(), segments_decoded=decoded, chunks_written=mask.chunks_written
             )
-            return Done(record, self._opening, effort)
+            return Done(record, self._opening, effort, workplace.run.news())
 
     def open(self, pixels: Any) -> Workplace:
         """Open image, network and mask, once.

@@ -35,14 +35,15 @@ def compute_blocks(
 
     def keep(record: Record) -> None:
         records[record.block] = record
-        for text in job.run.news():
-            warnings.warn(text, TileInferWarning, stacklevel=6)
         height, width = sizes[record.block]
         progress = clock.tick(height * width)
         if on_progress:
             on_progress(progress)
 
-    effort = crew.compute(job, todo, keep)
+    def tell(news: str) -> None:
+        warnings.warn(news, TileInferWarning, stacklevel=8)
+
+    effort = crew.compute(job, todo, keep, tell)
     if effort.most_at_once is not None:
         short = f"{memory_of(plan.execution.device)} ran out"
         now = f"ran {effort.most_at_once} tiles at once instead of {plan.batch}"

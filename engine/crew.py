@@ -95,7 +95,11 @@ class Crew(Protocol):
         ...
 
     def compute(
-        self, job: Job, blocks: Sequence[int], on_record: Callable[[Record], None]
+        self,
+        job: Job,
+        blocks: Sequence[int],
+        on_record: Callable[[Record], None],
+        on_news: Callable[[str], None],
     ) -> Effort:
         """Compute blocks until all are done or one fails.
 
@@ -106,6 +110,7 @@ class Crew(Protocol):
             job: What is opened.
             blocks: Ids of the blocks, in the order in which they are computed.
             on_record: Called in this thread for every finished block.
+            on_news: Called in this thread with what the user should know.
         """
         ...
 
@@ -134,7 +139,8 @@ class Workplace:
         """
         if isinstance(source, SegmentedSource):
             source.cache.max_bytes = plan.strips.kept_bytes
-        self._run, self._remembering = run, RememberingRunner(run)
+        self.run = run
+        self._remembering = RememberingRunner(run)
         self._device = ThreadPoolExecutor(places, "device")
         self._stopwatch = Stopwatch()
         self.worker = Worker(
@@ -147,7 +153,7 @@ class Workplace:
             dict(self._stopwatch.seconds),
             self._remembering.ran,
             self._remembering.remembered,
-            self._run.most,
+            self.run.most,
         )
 
     def close(self) -> None:
@@ -164,13 +170,23 @@ class Threads:
         """Return that all falls to this process."""
 
     def compute(
-        self, job: Job, blocks: Sequence[int], on_record: Callable[[Record], None]
+        self,
+        job: Job,
+        blocks: Sequence[int],
+        on_record: Callable[[Record], None],
+        on_news: Callable[[str], None],
     ) -> Effort:
         """Compute blocks; see `Crew.compute`."""
         plan, source = job.plan, job.source
+
+        def keep(record: Record) -> None:
+            for news in job.run.news():
+                on_news(news)
+            on_record(record)
+
         workplace = Workplace(plan, source, job.run, job.mask, job.conduct, plan.workers)
         if isinstance(source, SegmentedSource):
             source.expect(plan.level, (plan.grid.region(plan.grid.block_box(n)) for n in blocks))
         with closing(workplace):
-            run_blocks(workplace.worker, blocks, plan.workers + 1, on_record)
+            run_blocks(workplace.worker, blocks, plan.workers + 1, keep)
         return workplace.effort()

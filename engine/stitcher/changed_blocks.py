@@ -18,14 +18,14 @@ def open_changed(ours: zarr.Group) -> ZarrArray | None:
     return found if isinstance(found, zarr.Array) else None
 
 
-def create_changed(ours: zarr.Group, blocks: int) -> ZarrArray:
-    """Create the array ``(block, figure)``: a tile's height and width, and how many at once.
+def begun_changed(ours: zarr.Group, blocks: int) -> ZarrArray:
+    """Return the array ``(block, figure)``: a tile's height and width, and how many at once.
 
-    All are 0, and take no file, for a block that was run as planned. An array that another process
-    has created since is returned as it is.
+    All are 0, and take no file, for a block that was run as planned. It is made unless another
+    process was first.
     """
     try:
-        return ours.create_array(
+        return open_changed(ours) or ours.create_array(
             _NAME,
             shape=(blocks, 3),
             chunks=(1, 3),
@@ -35,9 +35,7 @@ def create_changed(ours: zarr.Group, blocks: int) -> ZarrArray:
             dimension_names=("block", "figure"),
         )
     except ContainsArrayError:
-        found = open_changed(ours)
-        assert found is not None
-        return found
+        return begun_changed(ours, blocks)
 
 
 def write_changed(array: ZarrArray, block: int, less: tuple[int, int, int] | None) -> None:

@@ -25,12 +25,14 @@ from tile_infer import (
     Progress,
     SettingError,
     TileInferError,
+    TileInferWarning,
     plan_prediction,
     predict_large,
 )
 from tile_infer.engine import cluster as cluster_module
 from tile_infer.engine.cluster import Cluster
-from tile_infer.engine.cluster_worker import Order
+from tile_infer.engine.cluster_worker import BlockPlugin, Order
+from tile_infer.engine.crew import Workplace
 from tile_infer.engine.finish import finish
 from tile_infer.engine.stitcher.store import claim, open_store
 
@@ -369,3 +371,41 @@ def test_a_worker_that_comes_later_takes_part(
         run(folder, out, client=opened, on_progress=grow)
     assert len(openings) == 2
     assert tree(out) == tree(folder / "whole.zarr")
+
+
+def short_of_memory(plugin: BlockPlugin, opened: Any, pixels: Any) -> Workplace:
+    """Open a run where a tile of the plan does not fit, as a worker does."""
+    workplace = plain_open(plugin, opened, pixels)
+    tile, run = workplace.worker.plan.grid.tile, workplace.run._run
+    assert run is not None
+    inner = run.run
+
+    def runs(tiles: Any) -> Any:
+        if tiles.shape[1:3] == tile:
+            raise MemoryError
+        return inner(tiles)
+
+    run.run = runs
+    return workplace
+
+
+plain_open = BlockPlugin._open
+
+
+def test_a_worker_whose_memory_runs_out_goes_on_in_smaller_tiles_and_tells(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "mask.zarr"
+    monkeypatch.setattr(BlockPlugin, "_open", short_of_memory)
+    with (
+        distributed.Client(
+            processes=False, n_workers=2, threads_per_worker=1, dashboard_address=None
+        ) as opened,
+        pytest.warns(TileInferWarning, match="ran out: blocks from now on in tiles of") as told,
+    ):
+        done = run(folder, out, client=opened)
+    assert len(told) == 2, "each worker tells once"
+    assert sum(len(each["blocks"]) for each in done.report["changed"]) == done.plan.grid.blocks
+    whole = zarr.open_group(folder / "whole.zarr", mode="r")["0"]
+    assert isinstance(whole, zarr.Array)
+    assert np.mean(np.asarray(whole) != np.asarray(done)) < 1e-4
