@@ -10,10 +10,12 @@ from weakref import ref
 import numpy as np
 import pytest
 import torch
+import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import nn
+from zarr.storage import MemoryStore
 
 from tile_infer import OutputError, Plan, Prediction, TileInferWarning, plan_prediction
 from tile_infer import predict_large as predict_anew
@@ -21,6 +23,12 @@ from tile_infer.engine import augmentation, block, ready, smaller
 from tile_infer.engine.backends.base import Network, Output
 from tile_infer.engine.networks.export import export_onnx
 from tile_infer.engine.smaller import _smaller, _starts, smaller_plan
+from tile_infer.engine.stitcher.changed_blocks import (
+    begun_changed,
+    changed_blocks,
+    open_changed,
+    write_changed,
+)
 from tile_infer.engine.stitcher.mask import Mask
 from tile_infer.engine.unread import read_rest
 from tile_infer.tiler.axis import exact_grid
@@ -258,7 +266,7 @@ def test_what_is_no_smaller_ends_the_run_which_the_same_command_continues(
             predict_large(IMAGE, model, out, **options)
     text = str(ended.value)
     assert "\n" not in text
-    assert re.match(r"running net, block [234] \(pixels 0:90, ", text)
+    assert re.match(r"running net on array, block [234] \(pixels 0:90, ", text)
     for part in (NO_MEMORY, "memory of this machine ran out", "tile=N", "another device"):
         assert part in text
     written = {name: (out / name).stat().st_mtime_ns for name in chunks(out)}
@@ -327,6 +335,15 @@ def test_a_network_that_cannot_be_made_ready_for_want_of_memory_is_for_smaller_t
     assert [each["tile"] for each in found.report["changed"]] == [[*SMALLER[1]]]
 
 
+def test_two_processes_may_begin_to_keep_what_was_changed() -> None:
+    ours = zarr.create_group(MemoryStore())
+    for block_number in (0, 2):
+        write_changed(begun_changed(ours, 4), block_number, (64, 32, 1))
+    write_changed(begun_changed(ours, 4), 3, None)
+    kept = [{"tile": [64, 32], "batch": 1, "blocks": [0, 2]}]
+    assert changed_blocks(open_changed(ours)) == kept
+
+
 class Mean(nn.Module):
     """Depends on all of the tile."""
 
@@ -340,7 +357,7 @@ def test_blended_tiles_and_those_of_one_size_end_at_once(
     memory.pixels = 1
     with (
         pytest.warns(TileInferWarning, match="blend"),
-        pytest.raises(OutOfMemoryError, match=r"running mean, block .* out of memory"),
+        pytest.raises(OutOfMemoryError, match=r"running mean on array, block .* out of memory"),
     ):
         predict_large(IMAGE, Mean(), tmp_path / "mask.zarr", workers=1)
     assert len({shape[1:] for shape in memory.refused}) == 1
@@ -353,9 +370,9 @@ def test_blended_tiles_and_those_of_one_size_end_at_once(
 @pytest.mark.parametrize(
     ("place", "name", "stage"),
     [
-        (block, "read_box", "reading array, block 0"),
-        (block, "leave_out", "assembling block 0"),
-        (Mask, "write", "writing block 0"),
+        (block, "read_box", "reading array"),
+        (block, "leave_out", "assembling memory://"),
+        (Mask, "write", "writing memory://"),
     ],
     ids=["reading", "assembling", "writing"],
 )
@@ -370,8 +387,8 @@ def test_memory_that_runs_out_beside_the_network_is_told(
     cause: Exception = MemoryError("Unable to allocate 2 GiB")
     with pytest.raises(OutOfMemoryError) as ended:
         predict_large(image, model)
-    told = f"{stage} (pixels 0:90, 0:500): memory of this machine ran out (Unable to allocate 2 GiB"
-    assert str(ended.value).startswith(told)
+    told = "block 0 (pixels 0:90, 0:500): memory of this machine ran out (Unable to allocate 2 GiB)"
+    assert re.match(rf"{stage}\d*, {re.escape(told)}; run it again", str(ended.value))
     assert isinstance(ended.value, MemoryError)
     cause = ValueError("no")
     with pytest.raises(OSError, match="all is lost") as failed:
