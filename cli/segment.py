@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -84,41 +84,40 @@ def segment(
             "same command without --part"
         )
     settings = options.settings()
-    with ExitStack() as opened:
-        crew = opened.enter_context(sharing.crew(terminal))
-        network: Path | Network = model
-        name = model.stem  # the engine names a single mask
-        if len(images) > 1 or into_folder(images, out):
-            # Once for all, and what fails for all need not be said for each.
-            known = opened.enter_context(closing(open_network(model, **settings.of_network())))
-            name = known.facts.name
-            network = model if crew.elsewhere else known  # other processes open the file
-        name = settings.mask_of(name)
+    shared = len(images) > 1 or into_folder(images, out)
+    # Opened once for all, and what fails for all need not be said for each.
+    opened = closing(open_network(model, **settings.of_network())) if shared else nullcontext()
+    with opened as network:
+        # The engine names a single mask.
+        name = settings.mask_of(network.facts.name if network else model.stem)
         paths = mask_paths(images, name, out)
         check_companions(companions, images, model, name, paths)
-        one = partial(
-            segment_one,
-            model=network,
-            settings=settings,
-            conduct=conduct,
-            terminal=terminal,
-            part=part,
-            crew=crew,
-        )
-        if len(images) > 1:
-            return _segment_all(images, paths, one, companions, settings, terminal)
-        done = one(images[0], out=paths[0])
-        _write_companions(companions, done, images[0], settings, terminal)
+        with sharing.crew(terminal) as crew:
+            one = partial(
+                segment_one,
+                model=model,
+                settings=settings,
+                conduct=conduct,
+                terminal=terminal,
+                network=network,
+                part=part,
+                crew=crew,
+            )
+            if len(images) > 1:
+                return _segment_all(images, paths, one, settings, companions, terminal)
+            done = one(images[0], out=paths[0])
+    _write_companions(companions, done, images[0], settings, terminal)
     return 0
 
 
 def segment_one(
     image: Path,
-    model: Path | Network,
+    model: Path,
     out: Path | None,
     settings: Settings,
     conduct: Conduct,
     terminal: Terminal,
+    network: Network | None = None,
     part: Part | None = None,
     crew: Crew = THREADS,
     title: str | None = None,
@@ -142,6 +141,7 @@ def segment_one(
                 out,
                 settings,
                 conduct,
+                network=network,
                 part=part,
                 crew=crew,
                 on_plan=announce,
@@ -194,8 +194,8 @@ def _segment_all(
     images: tuple[Path, ...],
     paths: list[Path | None],
     one: Callable[..., Prediction],
-    companions: Sequence[Companion],
     settings: Settings,
+    companions: Sequence[Companion],
     terminal: Terminal,
 ) -> int:
     """Segment several images; one that fails does not keep the others from being done."""

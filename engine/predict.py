@@ -20,7 +20,7 @@ from ..tiler.errors import (
     failing_as,
     first_line,
 )
-from .backends import Network, network_in_use
+from .backends import Network, open_network
 from .backends.base import Runner
 from .certificate import certify, doubt
 from .computing import compute_blocks
@@ -56,6 +56,7 @@ def predict(
     settings: Settings,
     conduct: Conduct = DEFAULT,
     *,
+    network: Network | None = None,
     part: Part | None = None,
     crew: Crew = THREADS,
     on_plan: Callable[[Plan], None] | None = None,
@@ -71,6 +72,7 @@ def predict(
         out: As for ``predict_large``.
         settings: What is asked for.
         conduct: What to do where something is wrong.
+        network: The model, where it is open already; it stays so, for the next image.
         part: What to compute of the mask, which is left unfinished; ``None`` for all.
         crew: Who computes the blocks.
         on_plan: As for ``predict_large``.
@@ -84,7 +86,8 @@ def predict(
         start_zarr()
     with ExitStack() as opened:
         source = opened.enter_context(closing(open_source(image, **settings.of_image())))
-        network = opened.enter_context(network_in_use(model, **settings.of_network()))
+        if network is None:
+            network = opened.enter_context(closing(open_network(model, **settings.of_network())))
         default = _default_out(image, settings.mask_of(network.facts.name))
         store = open_store(default if out is None else out)
         _keep_apart(image, store)
