@@ -1,15 +1,15 @@
 """`tile-infer IMAGE... --model MODEL`: the main job."""
 
 import json
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from ..engine.backends import open_network
+from ..engine.backends import Network, open_network
 from ..engine.conduct import Conduct
 from ..engine.crew import Crew
 from ..engine.exports import SUFFIXES, ExportOptions, export
@@ -21,7 +21,7 @@ from ..engine.predict import DEFAULT, THREADS, predict
 from ..engine.prediction import Prediction
 from ..engine.settings import Settings
 from ..engine.sources import open_source
-from ..tiler.errors import DeviceError, SettingError
+from ..tiler.errors import DeviceError, OutputError, SettingError, failing_as
 from .companions import Companion, check_companions, companion
 from .failure import FAILED, explain
 from .options import RESULT, Options
@@ -84,32 +84,37 @@ def segment(
             "same command without --part"
         )
     settings = options.settings()
-    exactly = len(images) > 1 or into_folder(images, out)
-    name = settings.mask_of(_name_of(model, settings, exactly=exactly))
-    paths = mask_paths(images, name, out)
-    check_companions(companions, images, model, name, paths)
-    with sharing.crew(terminal) as crew:
+    with ExitStack() as opened:
+        crew = opened.enter_context(sharing.crew(terminal))
+        network: Path | Network = model
+        name = model.stem  # the engine names a single mask
+        if len(images) > 1 or into_folder(images, out):
+            # Once for all, and what fails for all need not be said for each.
+            known = opened.enter_context(closing(open_network(model, **settings.of_network())))
+            name = known.facts.name
+            network = model if crew.elsewhere else known  # other processes open the file
+        name = settings.mask_of(name)
+        paths = mask_paths(images, name, out)
+        check_companions(companions, images, model, name, paths)
+        one = partial(
+            segment_one,
+            model=network,
+            settings=settings,
+            conduct=conduct,
+            terminal=terminal,
+            part=part,
+            crew=crew,
+        )
         if len(images) > 1:
-            return _segment_all(
-                images, model, paths, settings, conduct, part, crew, companions, terminal
-            )
-        done = segment_one(images[0], model, paths[0], settings, conduct, terminal, part, crew)
-    _write_companions(companions, done, images[0], settings, terminal)
+            return _segment_all(images, paths, one, companions, settings, terminal)
+        done = one(images[0], out=paths[0])
+        _write_companions(companions, done, images[0], settings, terminal)
     return 0
-
-
-def _name_of(model: Path, settings: Settings, *, exactly: bool) -> str:
-    """Return the network's name, which masks in a folder are called by."""
-    if not exactly:
-        return model.stem  # the engine names a single mask
-    # What fails for all need not be said for each.
-    with closing(open_network(model, **settings.of_network())) as network:
-        return network.facts.name
 
 
 def segment_one(
     image: Path,
-    model: Path,
+    model: Path | Network,
     out: Path | None,
     settings: Settings,
     conduct: Conduct,
@@ -144,7 +149,7 @@ def segment_one(
             )
     except Exception:
         how = "without --overwrite continues it" if conduct.overwrite else "continues it"
-        for mask in begun:
+        for mask in filter(Path.exists, begun):  # without a finished block it is gone
             terminal.note(
                 f"{mask} is unfinished: the same command {how}, and --overwrite starts again, "
                 "as it must where the image changes"
@@ -168,31 +173,29 @@ def _write_companions(
     for each in companions:
         path = each.path(Path(done.report["mask"]))
         written.append((each.option.removeprefix("--"), str(path)))
-        match each.suffix:
-            case ".json":
-                with whole_file(path) as file:
-                    file.write(f"{json.dumps(done.report, indent=2)}\n".encode())
-            case ".png":
-                with closing(open_source(image, **settings.of_image())) as source:
-                    colours = mask_colours(done.plan)
-                    plan = done.plan
-                    picture = draw_preview(source, done.group, colours, plan.level, plan.nodata)
-                write_png(path, picture)
-            case _:
-                export(done, path, ExportOptions(colours=mask_colours(done.plan)))
+        with failing_as(OutputError, "writing", str(path)):
+            match each.suffix:
+                case ".json":
+                    with whole_file(path) as file:
+                        file.write(f"{json.dumps(done.report, indent=2)}\n".encode())
+                case ".png":
+                    with closing(open_source(image, **settings.of_image())) as source:
+                        colours = mask_colours(done.plan)
+                        plan = done.plan
+                        picture = draw_preview(source, done.group, colours, plan.level, plan.nodata)
+                    write_png(path, picture)
+                case _:
+                    export(done, path, ExportOptions(colours=mask_colours(done.plan)))
     for line in columns(written):
         terminal.print(line)
 
 
 def _segment_all(
     images: tuple[Path, ...],
-    model: Path,
     paths: list[Path | None],
-    settings: Settings,
-    conduct: Conduct,
-    part: Part | None,
-    crew: Crew,
+    one: Callable[..., Prediction],
     companions: Sequence[Companion],
+    settings: Settings,
     terminal: Terminal,
 ) -> int:
     """Segment several images; one that fails does not keep the others from being done."""
@@ -200,7 +203,7 @@ def _segment_all(
     for number, (image, path) in enumerate(zip(images, paths, strict=True), 1):
         title = f"[{number}/{len(images)}] {image.name}"
         try:
-            done = segment_one(image, model, path, settings, conduct, terminal, part, crew, title)
+            done = one(image, out=path, title=title)
             _write_companions(companions, done, image, settings, terminal)
         except DeviceError:
             raise

@@ -14,7 +14,7 @@ from ..tiler.geometry import AxisGeometry
 from ..tiler.grid import Grid
 from .augmentation import prepare, turned_geometry, turned_recipe
 from .backends.base import Network, Output, Runner
-from .block import check_window
+from .block import check_output
 from .halving import HalvingRunner, is_out_of_memory, memory_of
 from .plan import Plan
 
@@ -143,7 +143,7 @@ class ShrinkingRunner:
             top, left = grid.y.scale.image_px(y), grid.x.scale.image_px(x)
             part = tiles[:, top : top + grid.y.tile, left : left + grid.x.tile]
             found = run(np.ascontiguousarray(part))
-            check_window(found, self.plan)
+            check_output(found, self.plan, len(tiles))
             place = (..., slice(y, y + grid.y.core), slice(x, x + grid.x.core))
             labels = _put(found.labels, place, labels, given.window)
             scores = _put(found.scores, place, scores, given.window)

@@ -1,7 +1,7 @@
 """What the engine asks of a network: facts, raw logits to probe, and a runner for tiles."""
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -194,6 +194,7 @@ class Runner(Protocol):
         ...
 
 
+@runtime_checkable
 class Network(Protocol):
     """A loaded network."""
 

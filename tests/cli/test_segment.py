@@ -318,7 +318,9 @@ class TestSeveralImages:
 
     def test_an_unfinished_mask_is_told(self, run: Run, image: Write, never_a_number: Path) -> None:
         image("a.tif", np.full((30, 50), 200, np.uint8))
-        image("b.tif", np.zeros((30, 50), np.uint8))
+        pixels = np.full((10, 3000), 200, np.uint8)
+        pixels[:, 2500:] = 0
+        image("b.tif", pixels)
         Path("c.tif").write_text("not pixels")
         done = run("a.tif", "b.tif", "c.tif", "--model", never_a_number)
         assert done.code == 1
@@ -327,6 +329,15 @@ class TestSeveralImages:
         assert "the same command continues it, and --overwrite starts again" in line
         again = run("b.tif", "--model", never_a_number, "--overwrite")
         assert "the same command without --overwrite continues it" in again.err
+
+    def test_of_a_mask_without_a_finished_block_nothing_is_left_or_told(
+        self, run: Run, image: Write, never_a_number: Path
+    ) -> None:
+        image("b.tif", np.zeros((30, 50), np.uint8))
+        done = run("b.tif", "--model", never_a_number)
+        assert "returned NaN" in done.err
+        assert "unfinished" not in done.err
+        assert not Path("b.nan.zarr").exists()
 
     def test_a_missing_network_is_told_once(self, run: Run, image: Write) -> None:
         image("a.tif")
