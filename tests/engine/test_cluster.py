@@ -46,7 +46,7 @@ PIXELS = textured(30, 40000)[:, :, 0]
 
 
 @contextmanager
-def cluster(workers: int) -> Iterator[Any]:
+def cluster(workers: int, *, processes: bool = True) -> Iterator[Any]:
     """Open a cluster on this machine, of workers with one thread each."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Dask itself
@@ -54,8 +54,9 @@ def cluster(workers: int) -> Iterator[Any]:
             distributed.LocalCluster(
                 n_workers=workers,
                 threads_per_worker=1,
+                processes=processes,
                 memory_limit=0,
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",
                 silence_logs=logging.CRITICAL,
             ) as opened,
             distributed.Client(opened) as client,
@@ -398,9 +399,7 @@ def test_a_worker_whose_memory_runs_out_goes_on_in_smaller_tiles_and_tells(
     out = tmp_path / "mask.zarr"
     monkeypatch.setattr(BlockPlugin, "_open", short_of_memory)
     with (
-        distributed.Client(
-            processes=False, n_workers=2, threads_per_worker=1, dashboard_address=None
-        ) as opened,
+        cluster(2, processes=False) as opened,
         pytest.warns(TileInferWarning, match="ran out: blocks from now on in tiles of") as told,
     ):
         done = run(folder, out, client=opened)
