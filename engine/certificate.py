@@ -162,7 +162,8 @@ def other_partition(plan: Plan) -> Plan | None:
         y or replace(grid.y, chunk=grid.y.core, block=grid.y.core),
         x or replace(grid.x, chunk=grid.x.core, block=grid.x.core),
     )
-    recipe = replace(plan.recipe, tile=grid.tile, window=grid.window)
+    crop = geometry.y.crop(grid.y.lead), geometry.x.crop(grid.x.lead)
+    recipe = replace(plan.recipe, tile=grid.tile, window=grid.window, crop=crop)
     recipe = turned_recipe(recipe, geometry, grid, plan.turns)
     execution = replace(plan.execution, precision="fp32")
     return _with_scores(replace(plan, grid=grid, recipe=recipe, execution=execution))
