@@ -30,6 +30,8 @@ from tile_infer import (
     predict_large,
 )
 from tile_infer.engine import cluster as cluster_module
+from tile_infer.engine import cluster_worker
+from tile_infer.engine.block import infer_block
 from tile_infer.engine.cluster import Cluster
 from tile_infer.engine.cluster_worker import BlockPlugin, Order
 from tile_infer.engine.crew import Workplace
@@ -46,17 +48,18 @@ PIXELS = textured(30, 40000)[:, :, 0]
 
 
 @contextmanager
-def cluster(workers: int) -> Iterator[Any]:
-    """Open a cluster on this machine, of workers with one thread each."""
+def cluster(workers: int, threads: int = 1, **options: Any) -> Iterator[Any]:
+    """Open a cluster on this machine."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Dask itself
         with (
             distributed.LocalCluster(
                 n_workers=workers,
-                threads_per_worker=1,
+                threads_per_worker=threads,
                 memory_limit=0,
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",
                 silence_logs=logging.CRITICAL,
+                **options,
             ) as opened,
             distributed.Client(opened) as client,
         ):
@@ -331,6 +334,33 @@ def test_resources_are_asked_for_and_one_that_nobody_has_is_refused(
         run(folder, tmp_path / "mask.zarr", client=client, resources={"GPU": 1})
 
 
+@pytest.mark.parametrize(
+    ("resources", "least", "most"), [({"GPU": 1}, 1, 1), ({"GPU": 0.5}, 1, 2), (None, 3, 4)]
+)
+def test_no_more_blocks_than_the_resources_allow_run_at_the_same_time(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    resources: dict[str, float] | None,
+    least: int,
+    most: int,
+) -> None:
+    running, seen = list[int](), list[int]()
+
+    def counted(worker: Any, block: int) -> Any:
+        running.append(block)
+        seen.append(len(running))
+        sleep(0.05)
+        record = infer_block(worker, block)
+        running.remove(block)
+        return record
+
+    monkeypatch.setattr(cluster_worker, "infer_block", counted)
+    with cluster(1, 4, processes=False, resources={"GPU": 1}) as opened:
+        run(folder, tmp_path / "mask.zarr", client=opened, resources=resources)
+    assert least <= max(seen) <= most
+
+
 def test_the_mask_has_to_have_a_place(client: Any, folder: Path) -> None:
     with pytest.raises(SettingError, match="give out=PATH"):
         predict_large(PIXELS, folder / "net.onnx", client=client)
@@ -398,9 +428,7 @@ def test_a_worker_whose_memory_runs_out_goes_on_in_smaller_tiles_and_tells(
     out = tmp_path / "mask.zarr"
     monkeypatch.setattr(BlockPlugin, "_open", short_of_memory)
     with (
-        distributed.Client(
-            processes=False, n_workers=2, threads_per_worker=1, dashboard_address=None
-        ) as opened,
+        cluster(2, processes=False) as opened,
         pytest.warns(TileInferWarning, match="ran out: blocks from now on in tiles of") as told,
     ):
         done = run(folder, out, client=opened)
