@@ -32,7 +32,7 @@ class Failure(NamedTuple):
     """Whether this is a mistake in the program."""
 
 
-def explain(error: Exception) -> Failure:
+def explain(error: Exception | SystemExit) -> Failure:
     """Return what to tell the user about an exception."""
     match error:
         case MissingArgumentError():

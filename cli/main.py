@@ -97,7 +97,7 @@ def launch(
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # no failure ends the program with a code of its own
         failure = explain(error)
         terminal.error(failure.text)
         if verbose:

@@ -12,7 +12,9 @@ from ..engine.exports.whole_file import whole_file
 from ..engine.nodata import missing
 from ..engine.sources import Source
 from ..engine.sources.base import Level
+from ..engine.sources.request import read_whole
 from ..tiler.box import Box
+from ..tiler.errors import ImageError, failing_as
 
 LIMIT_PX = 2048
 """Longest side of a preview."""
@@ -83,7 +85,8 @@ def shrunk_image(
     channels = (0, 1, 2) if source.facts.channels >= 3 else (0,)
     total, lost = (np.zeros((*shape, len(channels)), np.float32) for _ in range(2))
     for box in _boxes(level):
-        stored = source.read(number, box, channels)
+        with failing_as(ImageError, "reading", source.facts.name):
+            stored = read_whole(source, number, box, channels)
         gone = missing(stored, nodata)
         pixels = np.nan_to_num(stored.astype(np.float32), posinf=0, neginf=0)
         (first_y, starts_y), (first_x, starts_x) = (

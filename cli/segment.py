@@ -21,7 +21,7 @@ from ..engine.predict import DEFAULT, THREADS, predict
 from ..engine.prediction import Prediction
 from ..engine.settings import Settings
 from ..engine.sources import open_source
-from ..tiler.errors import DeviceError, SettingError
+from ..tiler.errors import DeviceError, OutputError, SettingError, failing_as
 from .companions import Companion, check_companions, companion
 from .failure import FAILED, explain
 from .options import RESULT, Options
@@ -173,18 +173,19 @@ def _write_companions(
     for each in companions:
         path = each.path(Path(done.report["mask"]))
         written.append((each.option.removeprefix("--"), str(path)))
-        match each.suffix:
-            case ".json":
-                with whole_file(path) as file:
-                    file.write(f"{json.dumps(done.report, indent=2)}\n".encode())
-            case ".png":
-                with closing(open_source(image, **settings.of_image())) as source:
-                    colours = mask_colours(done.plan)
-                    plan = done.plan
-                    picture = draw_preview(source, done.group, colours, plan.level, plan.nodata)
-                write_png(path, picture)
-            case _:
-                export(done, path, ExportOptions(colours=mask_colours(done.plan)))
+        with failing_as(OutputError, "writing", str(path)):
+            match each.suffix:
+                case ".json":
+                    with whole_file(path) as file:
+                        file.write(f"{json.dumps(done.report, indent=2)}\n".encode())
+                case ".png":
+                    with closing(open_source(image, **settings.of_image())) as source:
+                        colours = mask_colours(done.plan)
+                        plan = done.plan
+                        picture = draw_preview(source, done.group, colours, plan.level, plan.nodata)
+                    write_png(path, picture)
+                case _:
+                    export(done, path, ExportOptions(colours=mask_colours(done.plan)))
     for line in columns(written):
         terminal.print(line)
 

@@ -108,6 +108,10 @@ def _shares(report: dict[str, Any]) -> list[tuple[str, str]]:
     if not_finite["pixels"]:
         text = f"{not_finite['pixels']} px in {len(not_finite['blocks'])} blocks"
         shares.append(("NaN", f"{text}: not computed"))
+    if report["changed"]:
+        count = sum(len(each["blocks"]) for each in report["changed"])
+        text = f"ran out: {count} blocks in smaller tiles or batches"
+        shares.append(("memory", f"{text} (--report lists them)"))
     return shares
 
 

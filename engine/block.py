@@ -2,7 +2,8 @@
 
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,18 +14,23 @@ from ..tiler.errors import (
     ImageError,
     ModelError,
     NumericError,
+    OutOfMemoryError,
     OutputError,
     TileInferError,
-    first_line,
+    cause_of,
+    failing_as,
 )
 from ..tiler.mirror import extend
 from ..tiler.window import partition_of_unity
 from .backends.base import Output, Runner
 from .conduct import Conduct
 from .decision import decide
+from .halving import is_out_of_memory, memory_of
 from .nodata import Missing, empty_of_mask, fill_missing, leave_out
 from .plan import Plan
+from .pool import first_of, result_of
 from .sources import Source
+from .sources.request import read_whole
 from .stages import Stopwatch
 from .stitcher.mask import Mask
 from .stitcher.records import Record
@@ -49,6 +55,8 @@ class Worker:
     """What to do where something is wrong."""
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     """What the time goes to."""
+    less: dict[Box, tuple[int, int, int]] = field(default_factory=dict)
+    """What the tiles of a block under way were run with, where memory did not suffice."""
 
 
 def infer_block(worker: Worker, block: int) -> Record:
@@ -72,39 +80,53 @@ def infer_block(worker: Worker, block: int) -> Record:
     box = plan.grid.block_box(block)
     where = f"block {block} (pixels {box.y.start}:{box.y.stop}, {box.x.start}:{box.x.stop})"
     worker.stopwatch.start()
-    try:
+    with _telling(ImageError, "reading", plan.image.name, where):
         pixels, empty, unread = read_box(worker, box)
-    except ImageError as error:  # names file and pixels already
-        raise ImageError(f"{error} (reading {where})") from error
-    except Exception as error:
-        raise ImageError(f"reading {plan.image.name}, {where}: {_cause(error)}") from error
     lap("reading")
-    try:
-        labels, scores = infer_box(
-            worker, box, pixels, plan.stored_scores and plan.stored_scores[1]
-        )
-    except TileInferError:
-        raise
-    except Exception as error:
-        raise ModelError(f"running {plan.network.name}, {where}: {_cause(error)}") from error
-    filled = leave_out(empty, labels, scores, plan.recipe)
-    record = Record.of(block, labels, len(plan.class_names), plan.recipe.not_computed, filled)
+    stored, device = plan.stored_scores and plan.stored_scores[1], plan.execution.device
+    network = f"{plan.network.name} on {plan.image.name}"
+    with _telling(ModelError, "running", network, where, device):
+        labels, scores = infer_box(worker, box, pixels, stored)
+    less = worker.less.pop(box, None)
+    with _telling(OutputError, "assembling", mask.place, where):
+        filled = leave_out(empty, labels, scores, plan.recipe)
+        record = Record.of(block, labels, len(plan.class_names), plan.recipe.not_computed, filled)
     if record.not_computed and worker.conduct.on_nan == "stop":
         raise NumericError(
             f"{plan.network.name} returned NaN or infinity for {record.not_computed} pixels of "
             f"{where}; check the normalisation and the precision, or count them with on_nan=report"
         )
     lap("assembling")
-    try:
-        mask.write(record, box, labels, scores, unread)
-    except Exception as error:
-        raise OutputError(f"writing {where}: {_cause(error)}") from error
+    with _telling(OutputError, "writing", mask.place, where):
+        mask.write(record, box, labels, scores, unread, less)
     lap("writing")
     return record
 
 
-def _cause(error: Exception) -> str:
-    return error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
+_MEND = (
+    "run it again when more is free, which continues, or start again with overwrite and a smaller "
+    "tile=N, memory=N or batch_size=N, or another device=NAME"
+)
+
+
+@contextmanager
+def _telling(
+    kind: type[TileInferError], stage: str, file: str, block: str, device: str = "cpu"
+) -> Iterator[None]:
+    """Let whatever fails inside be told as ``failing_as`` does, and want of memory as such."""
+    try:
+        with failing_as(kind, stage, file, block):
+            yield
+    except TileInferError as error:
+        if not is_out_of_memory(error):
+            raise
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # the library's own words
+            cause = cause.__cause__
+        short = memory_of("cpu" if isinstance(cause, MemoryError) else device)
+        raise OutOfMemoryError(
+            f"{stage} {file}, {block}: {short} ran out ({cause_of(cause)}); {_MEND}"
+        ) from error
 
 
 def read_box(worker: Worker, box: Box) -> tuple[NDArray[np.generic], Missing | None, Unread | None]:
@@ -118,7 +140,7 @@ def read_box(worker: Worker, box: Box) -> tuple[NDArray[np.generic], Missing | N
     if worker.conduct.on_read_error == "fill":
         pixels, places = read_rest(worker.source, plan.level, region, plan.channels)
     else:
-        pixels = worker.source.read(plan.level, region, plan.channels)
+        pixels = read_whole(worker.source, plan.level, region, plan.channels)
     broken = marked(places, region)
     pixels, empty = fill_missing(pixels, plan.nodata, plan.recipe, broken)
     pixels = extend(pixels, region, plan.grid.input_box(box), plan.grid.image_shape)
@@ -178,11 +200,16 @@ def _run_tiles(
     grid, batch, stopwatch = worker.plan.grid, worker.plan.batch, worker.stopwatch
     tiles = grid.tiles_over(box)
     batches = [tiles[first : first + batch] for first in range(0, len(tiles), batch)]
-    running = deque(worker.device.submit(_run_batch, worker, box, pixels, one) for one in batches)
+    running = deque[Future[Output]]()
     try:
+        running.extend(worker.device.submit(_run_batch, worker, box, pixels, n) for n in batches)
         for chosen in batches:
-            output = running.popleft().result()
+            future = running.popleft()
+            first_of([future], worker.device)
+            output = result_of(future)
             stopwatch.lap("waiting")
+            if output.less is not None:
+                worker.less[box] = min(output.less, worker.less.get(box, output.less))
             for index, tile in enumerate(chosen):
                 yield grid.window_box(tile), output, index
             stopwatch.lap("assembling")
@@ -208,24 +235,38 @@ def _run_batch(
     stopwatch.lap("assembling")
     output = worker.run(stacked)
     stopwatch.lap("network")
-    check_window(output, worker.plan)
+    check_output(output, worker.plan, len(stacked))
     return output
 
 
-def check_window(output: Output, plan: Plan) -> None:
-    """Refuse what is not of the size that is kept of a tile.
+def check_output(output: Output, plan: Plan, tiles: int) -> None:
+    """Refuse what is no map of each tile, of the size that is kept of it.
+
+    Args:
+        output: What the network gave.
+        plan: What is wanted of it.
+        tiles: How many it was given.
 
     Raises:
-        ModelError: The network gave a map of another size.
+        ModelError: It gave a map of another size, for another number of tiles, or none.
     """
-    found = output.scores if output.labels is None else output.labels
-    grid = plan.grid
-    if found is not None and found.shape[-2:] != grid.window:
-        raise ModelError(
-            f"{plan.network.name} does not take tiles of {grid.tile[0]} x {grid.tile[1]} px: "
-            f"{grid.window[0]} x {grid.window[1]} px are to be kept of each, and it gave "
-            f"{found.shape[-2]} x {found.shape[-1]}; use another tile"
-        )
+    grid, name = plan.grid, plan.network.name
+    labels, scores = (tiles, *grid.window), (tiles, plan.recipe.classes, *grid.window)
+    for found, shape, wanted in (
+        (output.labels, labels, not grid.blended),
+        (output.scores, scores, grid.blended or plan.stored_scores is not None),
+    ):
+        if found is None:
+            if wanted:
+                raise ModelError(f"{name} gave no map of shape {shape}; run again")
+        elif found.shape[-2:] != grid.window:
+            raise ModelError(
+                f"{name} does not take tiles of {grid.tile[0]} x {grid.tile[1]} px: "
+                f"{grid.window[0]} x {grid.window[1]} px are to be kept of each, and it gave "
+                f"{found.shape[-2]} x {found.shape[-1]}; use another tile"
+            )
+        elif found.shape != shape:
+            raise ModelError(f"{name} gave a map of shape {found.shape}, not {shape}; run again")
 
 
 def _overlap(window: Box, box: Box) -> tuple[Box, Box]:

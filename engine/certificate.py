@@ -12,16 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..tiler.box import Box
-from ..tiler.errors import OutOfMemoryError, TileInferError, first_line
+from ..tiler.errors import ImageError, OutOfMemoryError, TileInferError, cause_of, failing_as
 from ..tiler.grid import Grid
 from ..tiler.partition import other_axis
-from .augmentation import prepare, turned_geometry, turned_recipe
+from .augmentation import turned_geometry, turned_recipe
 from .backends.base import Network, Recipe
 from .block import Worker, infer_box, read_box
 from .conduct import VERIFIED, Conduct
 from .halving import is_out_of_memory
 from .nodata import leave_out
 from .plan import Plan
+from .smaller import ShrinkingRunner
 from .sources import Source
 from .stitcher.mask import Mask
 
@@ -109,7 +110,7 @@ def certify(
     stored = mask.scores if plan.settings.output == "logits" else None
     comparison = _Comparison(other.recipe)
     with ExitStack() as opened:
-        opened.enter_context(_told())
+        opened.enter_context(_told(mask))
         again = opened.enter_context(_opened(other, source, network, conduct))
         before = None
         if stored is None and spare:
@@ -161,7 +162,8 @@ def other_partition(plan: Plan) -> Plan | None:
         y or replace(grid.y, chunk=grid.y.core, block=grid.y.core),
         x or replace(grid.x, chunk=grid.x.core, block=grid.x.core),
     )
-    recipe = replace(plan.recipe, tile=grid.tile, window=grid.window)
+    crop = geometry.y.crop(grid.y.lead), geometry.x.crop(grid.x.lead)
+    recipe = replace(plan.recipe, tile=grid.tile, window=grid.window, crop=crop)
     recipe = turned_recipe(recipe, geometry, grid, plan.turns)
     execution = replace(plan.execution, precision="fp32")
     return _with_scores(replace(plan, grid=grid, recipe=recipe, execution=execution))
@@ -206,25 +208,26 @@ def _of_one_tile(grid: Grid, cell: Box) -> Box:
 @contextmanager
 def _opened(plan: Plan, source: Source, network: Network, conduct: Conduct) -> Iterator[Worker]:
     with ThreadPoolExecutor(1, "device") as device:
-        yield Worker(plan, source, prepare(network, plan), None, device, conduct)
+        yield Worker(plan, source, ShrinkingRunner(network, plan), None, device, conduct)
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _told(mask: Mask) -> Iterator[None]:
     """Tell in one line that what failed was not the mask."""
-    text = "the mask is complete, but could not be verified"
+    text = f"{mask.place} is complete, but could not be verified"
     try:
         yield
     except TileInferError as error:
         raise type(error)(f"{text}: {error}") from error
     except Exception as error:
         kind = OutOfMemoryError if is_out_of_memory(error) else TileInferError
-        raise kind(f"{text}: {first_line(error)}") from error
+        raise kind(f"{text}: {cause_of(error)}") from error
 
 
 def _computed(worker: Worker, box: Box) -> tuple[NDArray[np.generic], NDArray[np.floating]]:
     """Return the labels ``(y, x)`` and scores ``(class, y, x)`` of a part of the mask."""
-    pixels, empty, _ = read_box(worker, box)
+    with failing_as(ImageError, "reading", worker.plan.image.name):
+        pixels, empty, _ = read_box(worker, box)
     labels, scores = infer_box(worker, box, pixels, "float32")
     assert scores is not None
     leave_out(empty, labels, scores, worker.plan.recipe)

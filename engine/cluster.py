@@ -69,7 +69,11 @@ class Cluster:
         return share_of_workers(plan, threads.values()) if threads else None
 
     def compute(
-        self, job: Job, blocks: Sequence[int], on_record: Callable[[Record], None]
+        self,
+        job: Job,
+        blocks: Sequence[int],
+        on_record: Callable[[Record], None],
+        on_news: Callable[[str], None],
     ) -> Effort:
         """Compute blocks; see `Crew.compute`.
 
@@ -85,6 +89,8 @@ class Cluster:
         ):
             for done in finished:
                 efforts[done.opening] = _later(efforts.get(done.opening), done.effort)
+                for news in done.news:
+                    on_news(news)
                 on_record(done.record)
         remove_cut_files(job.mask.store)  # of workers that were lost
         return sum(efforts.values(), Effort())

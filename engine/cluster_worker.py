@@ -22,6 +22,7 @@ from .conduct import Conduct
 from .crew import Effort, Workplace
 from .plan import Plan
 from .settings import Settings
+from .smaller import ShrinkingRunner
 from .sources import SegmentedSource, open_source
 from .stitcher.lock import lock_text
 from .stitcher.mask import Mask
@@ -59,6 +60,8 @@ class Done:
     """Names the process in which it was computed."""
     effort: Effort
     """What all blocks of that process took so far."""
+    news: list[str]
+    """What the user should know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,7 @@ class BlockPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no typ
             effort = replace(
                 workplace.effort(), segments_decoded=decoded, chunks_written=mask.chunks_written
             )
-            return Done(record, self._opening, effort)
+            return Done(record, self._opening, effort, workplace.run.news())
 
     def open(self, pixels: Any) -> Workplace:
         """Open image, network and mask, once.
@@ -157,7 +160,7 @@ class BlockPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no typ
             )
         mask = Mask(LocalStore(order.out), plan, alone=False)
         places = min(plan.workers, self._worker.state.nthreads)
-        run = prepare(network, plan)
+        run = ShrinkingRunner(network, plan, prepare(network, plan))
         workplace = Workplace(plan, source, run, mask, order.conduct, places)
         return opened.enter_context(closing(workplace))
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from ..tiler.errors import TileInferWarning
 from .crew import Crew, Effort, Job
+from .halving import memory_of
 from .pipeline import Clock, Progress
 from .stitcher.records import Record
 
@@ -39,9 +40,12 @@ def compute_blocks(
         if on_progress:
             on_progress(progress)
 
-    effort = crew.compute(job, todo, keep)
+    def tell(news: str) -> None:
+        warnings.warn(news, TileInferWarning, stacklevel=8)
+
+    effort = crew.compute(job, todo, keep, tell)
     if effort.most_at_once is not None:
-        short = f"memory of {plan.execution.device} ran out"
+        short = f"{memory_of(plan.execution.device)} ran out"
         now = f"ran {effort.most_at_once} tiles at once instead of {plan.batch}"
         warnings.warn(f"{short}: {now}", TileInferWarning, stacklevel=4)
     return effort

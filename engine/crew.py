@@ -6,17 +6,15 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from .augmentation import prepare
 from .backends import Network
-from .backends.base import Runner
 from .block import Worker
 from .conduct import Conduct
 from .constant_tiles import RememberingRunner
-from .halving import HalvingRunner
 from .pipeline import run_blocks
 from .plan import Plan
 from .settings import Settings
 from .shares import Share
+from .smaller import ShrinkingRunner
 from .sources import SegmentedSource, Source
 from .stages import Stage, Stopwatch
 from .stitcher.mask import Mask
@@ -41,8 +39,8 @@ class Job:
     """The image, opened."""
     network: Network
     """The network, opened."""
-    run: Runner | None
-    """The network on its device, where it was prepared already."""
+    run: ShrinkingRunner
+    """The network on its device."""
     mask: Mask
     """Where the result goes."""
 
@@ -97,7 +95,11 @@ class Crew(Protocol):
         ...
 
     def compute(
-        self, job: Job, blocks: Sequence[int], on_record: Callable[[Record], None]
+        self,
+        job: Job,
+        blocks: Sequence[int],
+        on_record: Callable[[Record], None],
+        on_news: Callable[[str], None],
     ) -> Effort:
         """Compute blocks until all are done or one fails.
 
@@ -108,6 +110,7 @@ class Crew(Protocol):
             job: What is opened.
             blocks: Ids of the blocks, in the order in which they are computed.
             on_record: Called in this thread for every finished block.
+            on_news: Called in this thread with what the user should know.
         """
         ...
 
@@ -116,7 +119,13 @@ class Workplace:
     """A worker with a device of its own, and what it has taken so far."""
 
     def __init__(
-        self, plan: Plan, source: Source, run: Runner, mask: Mask, conduct: Conduct, places: int
+        self,
+        plan: Plan,
+        source: Source,
+        run: ShrinkingRunner,
+        mask: Mask,
+        conduct: Conduct,
+        places: int,
     ) -> None:
         """Equip a worker.
 
@@ -130,8 +139,8 @@ class Workplace:
         """
         if isinstance(source, SegmentedSource):
             source.cache.max_bytes = plan.strips.kept_bytes
-        self._halving = HalvingRunner(run, plan.network.batch or 1)
-        self._remembering = RememberingRunner(self._halving)
+        self.run = run
+        self._remembering = RememberingRunner(run)
         self._device = ThreadPoolExecutor(places, "device")
         self._stopwatch = Stopwatch()
         self.worker = Worker(
@@ -144,7 +153,7 @@ class Workplace:
             dict(self._stopwatch.seconds),
             self._remembering.ran,
             self._remembering.remembered,
-            self._halving.most,
+            self.run.most,
         )
 
     def close(self) -> None:
@@ -161,14 +170,23 @@ class Threads:
         """Return that all falls to this process."""
 
     def compute(
-        self, job: Job, blocks: Sequence[int], on_record: Callable[[Record], None]
+        self,
+        job: Job,
+        blocks: Sequence[int],
+        on_record: Callable[[Record], None],
+        on_news: Callable[[str], None],
     ) -> Effort:
         """Compute blocks; see `Crew.compute`."""
         plan, source = job.plan, job.source
-        run = job.run or prepare(job.network, plan)
-        workplace = Workplace(plan, source, run, job.mask, job.conduct, plan.workers)
+
+        def keep(record: Record) -> None:
+            for news in job.run.news():
+                on_news(news)
+            on_record(record)
+
+        workplace = Workplace(plan, source, job.run, job.mask, job.conduct, plan.workers)
         if isinstance(source, SegmentedSource):
             source.expect(plan.level, (plan.grid.region(plan.grid.block_box(n)) for n in blocks))
         with closing(workplace):
-            run_blocks(workplace.worker, blocks, plan.workers + 1, on_record)
+            run_blocks(workplace.worker, blocks, plan.workers + 1, keep)
         return workplace.effort()

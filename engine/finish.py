@@ -4,7 +4,7 @@ import os
 from collections.abc import Collection
 from time import perf_counter
 
-from ..tiler.errors import OutputError
+from ..tiler.errors import OutputError, failing_as
 from .crew import Effort
 from .plan import Plan
 from .predict import opened_mask
@@ -40,13 +40,15 @@ def finish(out: str | os.PathLike[str], *, break_lock: bool = False) -> Predicti
         plan = Plan.from_dict(stored)
         mask, records = opened_mask(store, plan)
         _check_all_there(place(store), records, plan.grid.blocks)
-        if not mask.finished:
+        with failing_as(OutputError, "finishing", mask.place):
             mask.finish()
+            unread = mask.unread()
         report = build_report(
             plan,
             place(store),
             records.values(),
-            mask.unread().values(),
+            unread.values(),
+            mask.changed(),
             perf_counter() - begun,
             0,
             Effort().stages,

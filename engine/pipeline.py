@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
+from ..tiler.errors import TileInferError, failing_as
 from .block import Worker, infer_block
+from .pool import first_of
 from .stitcher.records import Record
 
 
@@ -37,29 +39,36 @@ def run_blocks(
     Each thread owns one block from reading to writing, so memory is bounded by the number of
     threads, and while the tiles of one block are on the device, the other threads read and write.
     After a failure or an interruption no block is begun, those in flight are finished, and the
-    exception goes on.
+    exception goes on. Threads that cannot be started, or that end, fail the run.
 
     Args:
         worker: What the threads share.
         blocks: Ids of the blocks.
         threads: Blocks in flight.
         on_record: Called in this thread for every finished block.
+
+    Raises:
+        TileInferError: Something failed.
     """
-    todo = iter(blocks)
-    with ThreadPoolExecutor(threads, thread_name_prefix="block") as pool:
-        pending: set[Future[Record]] = set()
+    todo, image = iter(blocks), worker.plan.image.name
+    pool, pending = ThreadPoolExecutor(threads, thread_name_prefix="block"), set[Future[Record]]()
+    try:
+        while True:
+            for block in islice(todo, threads - len(pending)):
+                with failing_as(TileInferError, "beginning", image, f"block {block}"):
+                    pending.add(pool.submit(infer_block, worker, block))
+            if not pending:
+                return
+            with failing_as(TileInferError, "waiting for blocks of", image):
+                done = first_of(pending, pool)
+            pending -= done
+            for future in done:
+                on_record(future.result())
+    finally:
         try:
-            while True:
-                free = threads - len(pending)
-                pending |= {pool.submit(infer_block, worker, n) for n in islice(todo, free)}
-                if not pending:
-                    return
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
-                    on_record(future.result())
-        except BaseException:
-            for future in pending:
-                future.cancel()
+            pool.shutdown(cancel_futures=True)
+        except KeyboardInterrupt:  # what is in flight ends before the output is let go
+            pool.shutdown()
             raise
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..tiler.box import Box, Interval
-from ..tiler.errors import DeviceError, MissingExtraError, ModelError
+from ..tiler.errors import DeviceError, ImageError, MissingExtraError, ModelError, failing_as
 from .augmentation import prepare
 from .backends.base import Execution, Network, Precision
 from .block import Worker, infer_box, read_box
@@ -17,6 +17,7 @@ from .calibration import NAMES
 from .nodata import fill_missing
 from .plan import Plan
 from .sources import Source
+from .sources.request import read_whole
 
 MOST_CHANGED = 0.001
 """Share of the pixels whose label may differ from that in fp32."""
@@ -113,7 +114,8 @@ def _variance(plan: Plan, source: Source, cell: Box) -> float:
             strict=True,
         )
     ]
-    pixels = source.read(plan.level, Box(*sides), plan.channels)
+    with failing_as(ImageError, "reading", plan.image.name):
+        pixels = read_whole(source, plan.level, Box(*sides), plan.channels)
     pixels, _ = fill_missing(pixels, plan.nodata, plan.recipe)
     scale = np.asarray(plan.recipe.scale)
     return float((pixels.var(axis=(0, 1), dtype=np.float64) * scale**2).sum())
@@ -139,9 +141,11 @@ def _trial(plan: Plan, source: Source, network: Network, boxes: list[Box]) -> _T
         return None
 
     def look(box: Box) -> tuple[NDArray[np.generic], float]:
-        pixels, empty, _ = read_box(worker, box)
+        with failing_as(ImageError, "reading", plan.image.name):
+            pixels, empty, _ = read_box(worker, box)
         begun = perf_counter()
-        labels, _ = infer_box(worker, box, pixels)
+        with failing_as(ModelError, "running", f"{plan.network.name} on {plan.image.name}"):
+            labels, _ = infer_box(worker, box, pixels)
         seconds = perf_counter() - begun
         return labels if empty is None else np.where(empty, 0, labels), seconds
 

@@ -17,6 +17,7 @@ from ..tiler.errors import (
     SettingError,
     TileInferError,
     TileInferWarning,
+    failing_as,
     first_line,
 )
 from .backends import Network, open_network
@@ -34,11 +35,13 @@ from .plan import Plan
 from .prediction import Prediction, build_report
 from .ready import make_ready
 from .settings import Settings
+from .smaller import ShrinkingRunner
 from .sources import Source, open_source
 from .stitcher.lock import one_beginner, one_writer
 from .stitcher.mask import Mask
 from .stitcher.records import Record
 from .stitcher.store import claim, clear, open_store, place, stored_plan
+from .stitcher.zarr_thread import settle_zarr, start_zarr
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +64,8 @@ def predict(
 ) -> Prediction:
     """Segment an image, or compute a part of its mask.
 
+    A network that is open already is used for it and stays open, for the next image.
+
     Args:
         image: As for ``predict_large``.
         model: As for ``predict_large``.
@@ -77,6 +82,8 @@ def predict(
         TileInferError: As ``predict_large``.
     """
     begun = perf_counter()
+    with failing_as(TileInferError, "starting", "zarr's thread"):
+        start_zarr()
     with ExitStack() as opened:
         source = opened.enter_context(closing(open_source(image, **settings.of_image())))
         if network is None:
@@ -105,6 +112,8 @@ def predict(
             check_room_left(plan, store, len(todo))
         effort = Effort()
         if todo:
+            # Nothing else keeps what was prepared: it is given up where memory runs out.
+            run = ShrinkingRunner(network, plan, run)
             job = Job(
                 image=image,
                 model=model,
@@ -119,19 +128,23 @@ def predict(
             effort = compute_blocks(job, crew, todo, records, on_progress)
             del job
         del run  # with what it holds of the device
-        if part is None:
-            _complete(store, mask)
+        with failing_as(OutputError, "finishing", mask.place):
+            if part is None:
+                mask.finish()
+            unread = mask.unread(None if part is None else mine)
         counts = effort.counts(source, mask)
         if part is None and (conduct.verify or (conduct.verify is None and not mask.certified)):
             certificate = certify(plan, source, network, mask, conduct)
-            mask.certify(certificate.to_dict() if certificate else None)
+            with failing_as(OutputError, "writing the certificate to", mask.place):
+                mask.certify(certificate.to_dict() if certificate else None)
             if certificate and doubt(certificate, plan):
                 warnings.warn(doubt(certificate, plan), TileInferWarning, stacklevel=3)
         report = build_report(
             plan,
-            place(store),
+            mask.place,
             records.values(),
-            mask.unread(None if part is None else mine).values(),
+            unread.values(),
+            mask.changed(),
             perf_counter() - begun,
             len(todo),
             effort.stages,
@@ -183,34 +196,21 @@ def _check_shared(store: Store, conduct: Conduct, part: Part | None, crew: Crew)
         )
 
 
-def _complete(store: Store, mask: Mask) -> None:
-    """Build what no block could of a mask, unless that is done."""
-    if mask.finished:
-        return
-    missing = mask.plan.grid.blocks - len(mask.done())
-    if missing:
-        raise OutputError(f"{place(store)}: {missing} blocks that were written are gone; run again")
-    with _writing(store):
-        mask.finish()
-    if not mask.finished:
-        raise OutputError(f"{place(store)}: chunks that were written are gone; run again")
-
-
 def opened_mask(
     store: Store, plan: Plan, part: Part | None = None
 ) -> tuple[Mask, dict[int, Record]]:
     """Return the mask, begun or continued, and the records of what is done of it, or of a part."""
-    try:
-        with _writing(store):
+    with failing_as(OutputError, "opening", place(store)):
+        try:
             mask = Mask(store, plan, alone=part is None)
             mine = None if part is None else part.blocks(plan)
             return mask, mask.done(mine, decoded=not mask.finished)
-    except TileInferError:
-        raise
-    except Exception as error:  # zarr and its codecs raise types of their own
-        raise OutputError(
-            f"{place(store)} is damaged ({first_line(error)}); use overwrite to start again"
-        ) from error
+        except (TileInferError, OSError, MemoryError, RuntimeError):  # of the machine
+            raise
+        except Exception as error:  # zarr and its codecs raise types of their own
+            raise OutputError(
+                f"{place(store)} is damaged ({first_line(error)}); use overwrite to start again"
+            ) from error
 
 
 @contextmanager
@@ -219,22 +219,11 @@ def _given_up_if_empty(store: Store, plan: Plan) -> Iterator[None]:
     try:
         yield
     except Exception:
-        with suppress(Exception):  # what went wrong first is told
-            if not Mask(store, plan).done():
+        with suppress(Exception, SystemExit):  # what went wrong first is told
+            settle_zarr()
+            if not Mask(store, plan).begun:
                 clear(store)
         raise
-
-
-@contextmanager
-def _writing(store: Store) -> Iterator[None]:
-    """Tell in one line that the mask cannot be written."""
-    try:
-        yield
-    except TileInferError:
-        raise
-    except OSError as error:
-        cause = error.strerror or first_line(error)
-        raise OutputError(f"{place(store)} cannot be written: {cause}") from error
 
 
 def _settle(
@@ -245,15 +234,18 @@ def _settle(
     A new plan claims the output only when the network is ready to run it, and an old mask is
     deleted only when it has run a tile: what cannot run changes nothing.
     """
-    stored = stored_plan(store, damaged_ok=overwrite)
+    with failing_as(OutputError, "opening", place(store)):
+        stored = stored_plan(store, damaged_ok=overwrite)
     run = None
     if stored is None or overwrite:
         check_memory_asked(settings)
-        plan, run = make_ready(source, network, settings, tried=stored is not None)
-        check_limits(plan, store, settings)
-        if stored is not None:
-            clear(store)
-        stored = claim(store, plan.to_dict())
+        with failing_as(TileInferError, "planning", source.facts.name):
+            plan, run = make_ready(source, network, settings, tried=stored is not None)
+            check_limits(plan, store, settings)
+        with failing_as(OutputError, "writing the plan to", place(store)):
+            if stored is not None:
+                clear(store)
+            stored = claim(store, plan.to_dict())
         if Plan.from_dict(stored) != plan:
             run = None  # another process was first
     plan = Plan.from_dict(stored)

@@ -8,7 +8,7 @@ from ..tiler.errors import DeviceError, ModelError, OutOfMemoryError, TileInferE
 from .augmentation import prepare
 from .backends import Network
 from .backends.base import Runner
-from .block import check_window
+from .block import check_output
 from .halving import is_out_of_memory, with_less_memory
 from .plan import Plan
 from .planning import make_plan
@@ -92,7 +92,7 @@ def _tried(network: Network, plan: Plan) -> Runner:
     run = prepare(network, plan)
     shape = (plan.batch, *plan.grid.tile, plan.recipe.channels)
     try:
-        check_window(run(np.zeros(shape, plan.recipe.dtype)), plan)
+        check_output(run(np.zeros(shape, plan.recipe.dtype)), plan, plan.batch)
     except TileInferError:
         raise
     except Exception as error:

@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..tiler.box import Box
-from ..tiler.errors import ImageError
+from ..tiler.errors import ImageError, failing_as
 from .nodata import Missing, missing
 from .sources import Source
+from .sources.request import read_whole
 
 STRIDE_PX = 2048
 """Largest side of the squares in which statistics are gathered."""
@@ -170,7 +171,7 @@ def sampled_range(
     for y in _spread(height):
         for x in _spread(width):
             box = Box.of(y, min(y + SAMPLE_PX, height), x, min(x + SAMPLE_PX, width))
-            pixels = source.read(level, box, channels)
+            pixels = _read(source, level, box, channels)
             gone = missing(pixels, nodata)
             pixels = pixels[np.isfinite(pixels) if gone is None else np.isfinite(pixels) & ~gone]
             if pixels.size:
@@ -199,7 +200,7 @@ def _squares(
     for y in range(0, height, side):
         for x in range(0, width, side):
             box = Box.of(y, min(y + side, height), x, min(x + side, width))
-            square = source.read(level, box, channels).reshape(-1, groups)
+            square = _read(source, level, box, channels).reshape(-1, groups)
             for start in range(0, len(square), rows):
                 pixels = square[start : start + rows]
                 if pixels.dtype.kind == "f" and np.isinf(pixels).any():
@@ -208,3 +209,8 @@ def _squares(
                         "normalize=unit, or mean and std"
                     )
                 yield pixels, missing(pixels, nodata)
+
+
+def _read(source: Source, level: int, box: Box, channels: tuple[int, ...]) -> NDArray[np.generic]:
+    with failing_as(ImageError, "reading", source.facts.name):
+        return read_whole(source, level, box, channels)

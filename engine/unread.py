@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 from ..tiler.box import Box, Interval
 from ..tiler.errors import ImageError
+from .halving import is_out_of_memory
 from .sources import Source
+from .sources.request import read_whole
 
 _PIECE_PX = (256, 256)
 """What is given up as one where an image is not made of segments."""
@@ -38,23 +40,33 @@ def read_rest(
     Returns:
         Pixels ``(y, x, channel)``, and the image's segments that lie in the rectangle and cannot be
         decoded. In those, pixels are 0.
+
+    Raises:
+        ImageError: Memory ran out, which tells nothing of the image.
     """
     try:
-        return source.read(level, box, channels), ()
-    except ImageError:  # of which of its segments, not every source can say
-        pass
+        return read_whole(source, level, box, channels), ()
+    except ImageError as error:  # of which of its segments, not every source can say
+        _check_broken(error)
     facts = source.facts.levels[level]
     pixels = np.zeros((*box.shape, len(channels)), source.facts.dtype)
     broken = []
     for place in _segments(box, facts.segment or _PIECE_PX, facts.shape):
         part = place.clip(box)
         try:
-            pixels[part.shift(-box.y.start, -box.x.start).slices] = source.read(
-                level, part, channels
+            pixels[part.shift(-box.y.start, -box.x.start).slices] = read_whole(
+                source, level, part, channels
             )
-        except ImageError:
+        except ImageError as error:
+            _check_broken(error)
             broken.append(place)
     return pixels, tuple(broken)
+
+
+def _check_broken(error: ImageError) -> None:
+    """Raise an error that says nothing of the image: memory that ran out while it was decoded."""
+    if is_out_of_memory(error):
+        raise error
 
 
 def _segments(box: Box, segment: tuple[int, int], shape: tuple[int, int]) -> Iterator[Box]:

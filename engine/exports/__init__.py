@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...tiler.errors import SettingError
+from ...tiler.errors import OutputError, SettingError, failing_as
 from ..prediction import Prediction
 from .cog import write_geotiff
 from .colours import Colours, class_colours
@@ -80,4 +80,6 @@ def export(prediction: Prediction, path: Path, options: ExportOptions = NO_OPTIO
         SettingError: There is no such format.
         OutputError: The file cannot be written.
     """
-    _WRITERS[check_suffix(path)](prediction, path, options)
+    write = _WRITERS[check_suffix(path)]
+    with failing_as(OutputError, "exporting the mask to", str(path)):
+        write(prediction, path, options)

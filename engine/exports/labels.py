@@ -1,13 +1,15 @@
 """What an export needs to know of a mask."""
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import zarr
 
+from ...tiler.errors import OutputError
 from ..prediction import Prediction
 from ..sources.lengths import micrometers_per
-from ..stitcher.store import ZarrArray
+from ..stitcher.store import ZarrArray, chunk_keys, place
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +31,18 @@ class Labels:
 
     @classmethod
     def of(cls, prediction: Prediction) -> "Labels":
-        """Read which levels there are from the mask's own OME-Zarr attributes."""
+        """Read which levels there are from the mask's own OME-Zarr attributes.
+
+        Raises:
+            OutputError: A chunk of the mask is gone.
+        """
         group, plan = prediction.group, prediction.plan
         ome: Any = group.attrs["ome"]
         size, unit = plan.pixel_size, micrometers_per(plan.image.unit or "")
         return cls(
             name=plan.image.name,
             levels=tuple(
-                _array(group, entry["path"]) for entry in ome["multiscales"][0]["datasets"]
+                _whole_array(group, entry["path"]) for entry in ome["multiscales"][0]["datasets"]
             ),
             class_names=plan.class_names,
             not_computed=plan.recipe.not_computed,
@@ -49,7 +55,12 @@ def _whole(number: float) -> float:
     return int(number) if number == int(number) else number
 
 
-def _array(group: zarr.Group, path: str) -> ZarrArray:
+def _whole_array(group: zarr.Group, path: str) -> ZarrArray:
     array = group[path]
     assert isinstance(array, zarr.Array)
+    gone = prod(array.cdata_shape) - len(chunk_keys(group.store, array))
+    if gone:
+        raise OutputError(
+            f"{place(group.store)}: {gone} chunks of level {path} are gone; run again"
+        )
     return array

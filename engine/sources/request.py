@@ -1,8 +1,11 @@
-"""Checks what is asked of a source before anything is read."""
+"""Checks of what is asked of a source, and of what it gives."""
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ...tiler.box import Box
-from ...tiler.errors import SettingError
-from .base import ImageFacts
+from ...tiler.errors import ImageError, SettingError
+from .base import ImageFacts, Source
 
 
 def checked_channels(
@@ -31,3 +34,22 @@ def checked_channels(
                 f"channel {channel} is not in {facts.name}; use 0 to {facts.channels - 1}"
             )
     return channels
+
+
+def read_whole(
+    source: Source, level: int, box: Box, channels: tuple[int, ...]
+) -> NDArray[np.generic]:
+    """Return the pixels of a rectangle, ``(y, x, channel)``; see `Source.read`.
+
+    Raises:
+        ImageError: The file is broken there, or gives fewer pixels than were asked for.
+    """
+    pixels = source.read(level, box, channels)
+    wanted = (*box.shape, len(channels))
+    if pixels.shape != wanted:
+        raise ImageError(
+            f"{source.facts.name}: level {level}, pixels y {box.y.start}:{box.y.stop}, "
+            f"x {box.x.start}:{box.x.stop} cannot be read: {pixels.shape} came instead of "
+            f"{wanted}; get a good copy"
+        )
+    return pixels

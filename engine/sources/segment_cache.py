@@ -61,19 +61,19 @@ class SegmentCache:
             return segment
         try:
             segment = decode()
-        except BaseException as error:
             with self._lock:
+                self.decoded += 1
+                if not last:
+                    self.held_bytes += segment.nbytes
+                    self._segments[key] = segment
+                while self.held_bytes > self.max_bytes and len(self._segments) > 1:
+                    self._drop(next(iter(self._segments)))
                 del self._pending[key]
+        except BaseException as error:  # whatever it is, nobody waits for ever
+            with self._lock:
+                self._pending.pop(key, None)
             begun.set_exception(error)
             raise
-        with self._lock:
-            self.decoded += 1
-            del self._pending[key]
-            if not last:
-                self._segments[key] = segment
-                self.held_bytes += segment.nbytes
-            while self.held_bytes > self.max_bytes and len(self._segments) > 1:
-                self._drop(next(iter(self._segments)))
         begun.set_result(segment)
         return segment
 

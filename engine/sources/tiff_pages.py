@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...tiler.box import Box
-from ...tiler.errors import ImageError
+from ...tiler.errors import ImageError, cause_of
 from ..memory import available_bytes, human
 from .positional_file import PositionalFile
 from .segment_cache import SegmentCache
@@ -111,7 +111,7 @@ class RawPage:
         try:
             data = self._file.read(start, size)
         except (OSError, ValueError) as error:
-            raise self._place.broken(*edges, str(error)) from error
+            raise self._place.broken(*edges, cause_of(error)) from error
         if len(data) < size:
             raise self._place.broken(*edges, "the file ends before them")
         return data
@@ -210,7 +210,7 @@ class SegmentedPage:
         try:
             data = self._file.read(start, size)
         except (OSError, ValueError) as error:
-            raise self._place.broken(y0, y1, x0, x1, str(error)) from error
+            raise self._place.broken(y0, y1, x0, x1, cause_of(error)) from error
         if len(data) < size:
             raise self._place.broken(y0, y1, x0, x1, "the file ends before them")
         inside_bits = (y1 - y0) * (x1 - x0) * self._interleaved * self._sample_bits

@@ -121,8 +121,11 @@ class ZarrSource:
             box = Box.of(y, min(y + height, order.size[0]), x, min(x + width, order.size[1]))
             try:
                 yield self._region(0, box, slice(None)).tobytes()
-            except ImageError:  # told to whoever reads it
-                yield b"damaged"
+            except ImageError as error:
+                cause = error.__cause__
+                if isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno):
+                    raise  # the system's failure may be gone the next time
+                yield b"damaged"  # told to whoever reads it
 
     def _region(
         self, level: int, box: Box, channels: slice | tuple[int, ...]

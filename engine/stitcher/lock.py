@@ -16,9 +16,10 @@ from filelock import SoftFileLock, Timeout
 from zarr.abc.store import Store
 from zarr.storage import LocalStore
 
-from ...tiler.errors import OutputError
+from ...tiler.errors import OutputError, cause_of
 from ..part import Part
 from .store import BEGUN, LOCK, OURS
+from .zarr_thread import settle_zarr
 
 _PATIENCE_SECONDS = 0.5
 """To see that a lock's process is dead, and to take it over."""
@@ -66,10 +67,13 @@ def one_writer(store: Store, break_lock: bool = False, part: Part | None = None)
         lock.release()
         _remove(made)
         raise OutputError(
-            f"{store.root} cannot be written to ({error.strerror}); choose another place with out"
+            f"{store.root} cannot be written to ({cause_of(error)}); choose another place with out"
         ) from error
     try:
         yield
+    except BaseException:
+        settle_zarr()  # once the lock is gone, nothing writes any more
+        raise
     finally:
         lock.release()
         _remove(made)

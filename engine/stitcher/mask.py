@@ -1,5 +1,6 @@
 """The mask on its way: arrays, blocks that are done, blocks to write, and the end."""
 
+import json
 import threading
 from collections.abc import Collection
 from itertools import product
@@ -12,15 +13,18 @@ from numpy.typing import NDArray
 from zarr.abc.codec import BytesBytesCodec
 from zarr.abc.store import Store
 from zarr.core.array_spec import ArrayConfigParams
+from zarr.core.sync import sync
 
 from ...tiler.box import Box
+from ...tiler.errors import OutputError
 from ..plan import Plan
 from ..unread import Unread
+from .changed_blocks import begun_changed, changed_blocks, open_changed, write_changed
 from .codecs import label_codec, score_codec
 from .metadata import group_attributes
 from .pyramid import block_levels, box_at, build_level, halve, level_shapes
 from .records import Record, create_records, read_records, write_record
-from .store import OURS, ZarrArray, chunk_keys, remove_cut_files
+from .store import OURS, ZarrArray, chunk_keys, place, remove_cut_files
 from .unread_places import all_places, read_unread, write_unread
 
 # With this set, a chunk of one value is a file like any other, and a chunk's presence means that it
@@ -40,6 +44,8 @@ class Mask:
             alone: Whether no other process writes it: what looks cut short is removed.
         """
         self.store, self.plan = store, plan
+        self.place = place(store)
+        """Where it is, for people."""
         if alone:
             remove_cut_files(store)
         shapes = level_shapes(plan.shape)
@@ -77,6 +83,7 @@ class Mask:
             records = create_records(self._ours, plan.grid.blocks, len(plan.class_names))
         assert isinstance(records, zarr.Array)
         self.records = records
+        self._changed = open_changed(self._ours)
         self.chunks_written = 0
         """Chunks of labels and scores written so far; one written twice counts twice."""
         self._lock = threading.Lock()
@@ -114,6 +121,7 @@ class Mask:
         labels: NDArray[np.generic],
         scores: NDArray[np.floating] | None,
         unread: Unread | None = None,
+        less: tuple[int, int, int] | None = None,
     ) -> None:
         """Write a block's chunks, each once, and then its record.
 
@@ -123,6 +131,8 @@ class Mask:
             labels: ``(y, x)``.
             scores: ``(class, y, x)``, where the plan stores them.
             unread: What of its image could not be decoded.
+            less: Height and width of the tiles that it was run in, and how many at once, where
+                memory did not suffice for those of the plan.
         """
         if self.scores is not None and scores is not None:
             self._put(self.scores, box, scores)
@@ -132,11 +142,20 @@ class Mask:
             self._put(self.levels[level], box_at(box, level), labels)
         if unread is not None:
             write_unread(self._ours, record.block, unread)
+        with self._lock:
+            if self._changed is None and less is not None:
+                self._changed = begun_changed(self._ours, self.plan.grid.blocks)
+        if self._changed is not None:
+            write_changed(self._changed, record.block, less)
         write_record(self.records, record)
 
     def unread(self, blocks: Collection[int] | None = None) -> dict[int, Unread]:
         """Return what could not be decoded of the image, by block: of some blocks, or of all."""
         return read_unread(self._ours, blocks)
+
+    def changed(self) -> list[dict[str, Any]]:
+        """Return what blocks were run with where memory ran out; see ``changed_blocks``."""
+        return changed_blocks(open_changed(self._ours))
 
     def _put(self, array: ZarrArray, box: Box, values: NDArray[np.generic]) -> None:
         array[(..., *box.slices)] = values
@@ -152,14 +171,23 @@ class Mask:
             blocks: Those to look at; ``None`` for all.
             decoded: Whether each chunk has to decode as well, which a power cut may have kept.
         """
-        written = (array for array, _ in self._parts(0))
-        present = {array.path: chunk_keys(self.store, array) for array in written}
+        present = self._present()
         return {
             record.block: record
             for record in read_records(self.records, blocks)
             if self._complete(record.block, present)
             and (not decoded or self._decodes(record.block))
         }
+
+    @property
+    def begun(self) -> bool:
+        """Whether a record of any block is there."""
+        return bool(chunk_keys(self.store, self.records))
+
+    def _present(self) -> dict[str, set[str]]:
+        """Return the keys of the chunks that are there of each array that blocks are written to."""
+        written = (array for array, _ in self._parts(0))
+        return {array.path: chunk_keys(self.store, array) for array in written}
 
     def _complete(self, block: int, present: dict[str, set[str]]) -> bool:
         for array, part in self._parts(block):
@@ -188,18 +216,57 @@ class Mask:
     @property
     def finished(self) -> bool:
         """Whether the mask was completed, and the levels made last still have every chunk."""
+        return bool(self._provenance().get("complete")) and self._has_last_levels()
+
+    def _has_last_levels(self) -> bool:
         made_last = self.levels[self.block_levels + 1 :]
-        return bool(self._provenance().get("complete")) and all(
+        return all(
             len(chunk_keys(self.store, array)) == prod(array.cdata_shape) for array in made_last
         )
 
+    def _has_metadata(self) -> bool:
+        arrays = [*self.levels, *([] if self.scores is None else [self.scores]), self.records]
+        keys = [f"{array.path}/zarr.json" for array in arrays]
+        return all(sync(self.store.exists(key)) for key in [f"{OURS}/zarr.json", *keys])
+
     def finish(self) -> None:
-        """Build the levels that no block could, and mark the mask as complete."""
-        for level in range(self.block_levels + 1, len(self.levels)):
-            self.chunks_written += build_level(self.levels[level - 1], self.levels[level])
-        places = all_places(self.unread().values())
-        unread = {"unread": places} if places else {}
-        self._note(**unread, complete=True)
+        """Build the levels that no block could, and mark the mask as complete.
+
+        Of a mask that was complete before, only what is told of its blocks is brought up to date.
+
+        Raises:
+            OutputError: A record or chunk is not there, be it that it went missing meanwhile.
+        """
+        self._check_blocks()
+        if not self.finished:
+            for level in range(self.block_levels + 1, len(self.levels)):
+                self.chunks_written += build_level(self.levels[level - 1], self.levels[level])
+            # What went missing while the levels were built may be missing from them as well.
+            self._check_blocks()
+            if not self._has_last_levels() or not self._has_metadata():
+                raise OutputError(f"{self.place}: files that were written are gone; run again")
+        told = {"unread": all_places(self.unread().values()), "changed": self.changed()}
+        before = self._provenance()
+        facts = {name: each for name, each in before.items() if name not in told}
+        facts |= {name: each for name, each in told.items() if each}
+        facts["complete"] = True
+        if facts != before:
+            self.group.attrs.update({OURS: facts})
+
+    def _check_blocks(self) -> None:
+        """Raise an error unless the record and every chunk of every block are there."""
+        present, records = self._present(), chunk_keys(self.store, self.records)
+        gone = [
+            block
+            for block in range(self.plan.grid.blocks)
+            if self.records.metadata.encode_chunk_key((block, 0)) not in records
+            or not self._complete(block, present)
+        ]
+        if gone:
+            raise OutputError(
+                f"{self.place}: {len(gone)} blocks that were written are gone, block {gone[0]} "
+                "first; run again"
+            )
 
     @property
     def certificate(self) -> dict[str, Any] | None:
@@ -218,6 +285,9 @@ class Mask:
 
     def _note(self, **facts: Any) -> None:
         self.group.attrs.update({OURS: {**self._provenance(), **facts}})
+        stored = zarr.open_group(self.store, mode="r+").attrs.asdict()
+        if json.dumps(stored, sort_keys=True) != json.dumps(dict(self.group.attrs), sort_keys=True):
+            raise OutputError(f"{self.place} does not keep its attributes; run again")
 
     def _provenance(self) -> dict[str, Any]:
         found = self.group.attrs.get(OURS, {})

@@ -15,7 +15,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync  # runs a store's coroutines on zarr's own loop, whoever calls
 from zarr.storage import LocalStore
 
-from ...tiler.errors import OutputError
+from ...tiler.errors import OutputError, cause_of
 
 if TYPE_CHECKING:
     ZarrArray: TypeAlias = zarr.Array[Any]
@@ -108,8 +108,9 @@ def claim(store: Store, plan: dict[str, Any]) -> dict[str, Any]:
     try:
         sync(store.set_if_not_exists(_PLAN_KEY, Buffer.from_bytes(text)))
     except OSError as error:
+        why = cause_of(error)
         raise OutputError(
-            f"{place(store)} cannot be written to ({error.strerror}); choose another place with out"
+            f"{place(store)} cannot be written to ({why}); choose another place with out"
         ) from error
     found = stored_plan(store)
     if found is None:
@@ -123,7 +124,8 @@ def clear(store: Store) -> None:
         sync(store.clear())
         return
     ours = store.root / OURS
-    for path in [*store.root.iterdir(), *ours.iterdir()]:
+    plan = store.root / _PLAN_KEY  # the last to go: with it, what is left is known as ours
+    for path in [*store.root.iterdir(), *(each for each in ours.iterdir() if each != plan), plan]:
         if path == ours or path.name.startswith(LOCK):
             continue
         if path.is_dir() and not path.is_symlink():

@@ -8,6 +8,8 @@ import pytest
 import tifffile
 import zarr
 
+from tile_infer.cli.summary import _shares
+
 from .conftest import Run, Write, write_network
 from .test_usage import assert_one_error
 
@@ -93,6 +95,18 @@ def test_a_finished_mask_is_already_complete_and_reported_again(
     report = json.loads(Path("r.json").read_text())
     assert report["shape"] == [40, 60]
     assert sum(entry["pixels"] for entry in report["classes"]) == 2400
+
+
+def test_blocks_for_which_memory_ran_out_are_told(run: Run, image: Write, bright: Path) -> None:
+    assert "memory  " not in run(image(), "--model", bright, "--report", "r.json").out
+    report = json.loads(Path("r.json").read_text())
+    assert report["changed"] == []
+    report["changed"] = [
+        {"tile": [64, 64], "batch": 1, "blocks": [3, 4]},
+        {"tile": [32, 32], "batch": 1, "blocks": [5]},
+    ]
+    told = "ran out: 3 blocks in smaller tiles or batches (--report lists them)"
+    assert ("memory", told) in _shares(report)
 
 
 def test_report_has_the_keys_that_programs_rely_on(run: Run, image: Write, bright: Path) -> None:

@@ -25,12 +25,16 @@ from tile_infer import (
     Progress,
     SettingError,
     TileInferError,
+    TileInferWarning,
     plan_prediction,
     predict_large,
 )
 from tile_infer.engine import cluster as cluster_module
+from tile_infer.engine import cluster_worker
+from tile_infer.engine.block import infer_block
 from tile_infer.engine.cluster import Cluster
-from tile_infer.engine.cluster_worker import Order
+from tile_infer.engine.cluster_worker import BlockPlugin, Order
+from tile_infer.engine.crew import Workplace
 from tile_infer.engine.finish import finish
 from tile_infer.engine.stitcher.store import claim, open_store
 
@@ -44,17 +48,18 @@ PIXELS = textured(30, 40000)[:, :, 0]
 
 
 @contextmanager
-def cluster(workers: int) -> Iterator[Any]:
-    """Open a cluster on this machine, of workers with one thread each."""
+def cluster(workers: int, threads: int = 1, **options: Any) -> Iterator[Any]:
+    """Open a cluster on this machine."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Dask itself
         with (
             distributed.LocalCluster(
                 n_workers=workers,
-                threads_per_worker=1,
+                threads_per_worker=threads,
                 memory_limit=0,
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",
                 silence_logs=logging.CRITICAL,
+                **options,
             ) as opened,
             distributed.Client(opened) as client,
         ):
@@ -329,6 +334,33 @@ def test_resources_are_asked_for_and_one_that_nobody_has_is_refused(
         run(folder, tmp_path / "mask.zarr", client=client, resources={"GPU": 1})
 
 
+@pytest.mark.parametrize(
+    ("resources", "least", "most"), [({"GPU": 1}, 1, 1), ({"GPU": 0.5}, 1, 2), (None, 3, 4)]
+)
+def test_no_more_blocks_than_the_resources_allow_run_at_the_same_time(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    resources: dict[str, float] | None,
+    least: int,
+    most: int,
+) -> None:
+    running, seen = list[int](), list[int]()
+
+    def counted(worker: Any, block: int) -> Any:
+        running.append(block)
+        seen.append(len(running))
+        sleep(0.05)
+        record = infer_block(worker, block)
+        running.remove(block)
+        return record
+
+    monkeypatch.setattr(cluster_worker, "infer_block", counted)
+    with cluster(1, 4, processes=False, resources={"GPU": 1}) as opened:
+        run(folder, tmp_path / "mask.zarr", client=opened, resources=resources)
+    assert least <= max(seen) <= most
+
+
 def test_the_mask_has_to_have_a_place(client: Any, folder: Path) -> None:
     with pytest.raises(SettingError, match="give out=PATH"):
         predict_large(PIXELS, folder / "net.onnx", client=client)
@@ -369,3 +401,39 @@ def test_a_worker_that_comes_later_takes_part(
         run(folder, out, client=opened, on_progress=grow)
     assert len(openings) == 2
     assert tree(out) == tree(folder / "whole.zarr")
+
+
+def short_of_memory(plugin: BlockPlugin, opened: Any, pixels: Any) -> Workplace:
+    """Open a run where a tile of the plan does not fit, as a worker does."""
+    workplace = plain_open(plugin, opened, pixels)
+    tile, run = workplace.worker.plan.grid.tile, workplace.run._run
+    assert run is not None
+    inner = run.run
+
+    def runs(tiles: Any) -> Any:
+        if tiles.shape[1:3] == tile:
+            raise MemoryError
+        return inner(tiles)
+
+    run.run = runs
+    return workplace
+
+
+plain_open = BlockPlugin._open
+
+
+def test_a_worker_whose_memory_runs_out_goes_on_in_smaller_tiles_and_tells(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "mask.zarr"
+    monkeypatch.setattr(BlockPlugin, "_open", short_of_memory)
+    with (
+        cluster(2, processes=False) as opened,
+        pytest.warns(TileInferWarning, match="ran out: blocks from now on in tiles of") as told,
+    ):
+        done = run(folder, out, client=opened)
+    assert len(told) == 2, "each worker tells once"
+    assert sum(len(each["blocks"]) for each in done.report["changed"]) == done.plan.grid.blocks
+    whole = zarr.open_group(folder / "whole.zarr", mode="r")["0"]
+    assert isinstance(whole, zarr.Array)
+    assert np.mean(np.asarray(whole) != np.asarray(done)) < 1e-4

@@ -1,5 +1,6 @@
 """Blocks read and write on threads of their own; tiles of any block run wherever there is room."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, BrokenBarrierError
 from time import sleep
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 from zarr.storage import MemoryStore
 
-from tile_infer import ModelError, Plan, plan_prediction
+from tile_infer import ModelError, Plan, TileInferError, plan_prediction
 from tile_infer.engine.backends.base import Output
 from tile_infer.engine.block import Worker
 from tile_infer.engine.pipeline import run_blocks
@@ -76,3 +77,42 @@ def test_after_a_failure_the_blocks_other_tiles_are_not_run() -> None:
     with pytest.raises(ModelError, match=r"block 0 .*: no"):
         run(plan, image, fail, threads=1)
     assert len(begun) < plan.grid.tiles
+
+
+def test_an_exit_in_the_network_fails_the_run_like_any_error() -> None:
+    plan, image = one_block()
+
+    def leave(tiles: NDArray[np.generic]) -> Output:
+        raise SystemExit(0)
+
+    with pytest.raises(
+        ModelError, match=r"^running conv2d on array, block 0 .*: SystemExit in a thread$"
+    ):
+        run(plan, image, leave, threads=2)
+
+
+@pytest.mark.parametrize(
+    ("output", "told"),
+    [
+        (lambda n, side: Output(None, None), "gave no map of shape"),
+        (lambda n, side: Output(np.zeros((n - 1, *side), np.uint8), None), "gave a map of shape"),
+        (lambda n, side: Output(np.zeros((n, 1, *side), np.uint8), None), "gave a map of shape"),
+        (lambda n, side: Output(np.zeros((n, side[0] - 1, side[1]), np.uint8), None), "kept of"),
+    ],
+)
+def test_a_map_that_is_none_of_the_tiles_fails_the_run(output: Any, told: str) -> None:
+    plan, image = one_block()
+    with pytest.raises(ModelError, match=rf"{told} .*\(running block 0 \(pixels 0:200, 0:200\)\)"):
+        run(plan, image, lambda tiles: output(len(tiles), plan.grid.window), threads=1)
+
+
+def test_threads_that_cannot_be_started_fail_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, image = one_block()
+
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refused)
+        with pytest.raises(TileInferError, match="beginning array, block 0: can't start new"):
+            run(plan, image, Together(plan, patience=60), threads=2)

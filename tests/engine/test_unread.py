@@ -1,5 +1,6 @@
 """Pixels that cannot be decoded stop a run, or are left out and named."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ import tifffile
 import torch
 import zarr
 from torch import nn
+from zarr.core.indexing import OIndex
 
 from tile_infer import ImageError, Prediction, predict_large
 from tile_infer.engine.conduct import Conduct
 from tile_infer.engine.sources import open_source
+from tile_infer.engine.sources.tiff import TiffSource
 from tile_infer.engine.unread import marked, read_rest
 from tile_infer.tiler.box import Box
 from tile_infer.tiler.errors import SettingError
@@ -122,6 +125,23 @@ def test_what_is_around_a_broken_segment_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(pixels[..., 0], expected)
     assert read_rest(source, 0, Box.of(0, 100, 0, 100), (0,))[1] == ()
     assert marked((), box) is None
+
+
+@pytest.mark.parametrize("make", [tiff, chunked])
+def test_memory_that_runs_out_is_no_fault_of_the_image(
+    make: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make(tmp_path)
+
+    def too_large(*arguments: Any, **named: Any) -> Any:
+        raise MemoryError
+
+    source = open_source(path)
+    if isinstance(source, TiffSource):
+        monkeypatch.setattr(source._levels[0][0], "_decode", too_large)
+    monkeypatch.setattr(OIndex, "__getitem__", too_large)
+    with pytest.raises(ImageError, match="cannot be read: MemoryError"):
+        read_rest(source, 0, Box.of(0, 100, 0, 100), (0,))
 
 
 class Unsteady(nn.Module):

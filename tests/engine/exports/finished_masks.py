@@ -65,7 +65,13 @@ def finished(
     group = zarr.open_group(MemoryStore(), mode="w")
     group.attrs.update(group_attributes(plan, len(shapes)))
     levels = [
-        group.create_array(str(number), shape=shape, chunks=(chunk, chunk), dtype=dtype)
+        group.create_array(
+            str(number),
+            shape=shape,
+            chunks=(chunk, chunk),
+            dtype=dtype,
+            config={"write_empty_chunks": True},
+        )
         for number, shape in enumerate(shapes)
     ]
     levels[0][:] = labels

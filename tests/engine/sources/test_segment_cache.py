@@ -65,3 +65,25 @@ def test_a_segment_that_cannot_be_decoded_is_tried_again(
     with pytest.raises(OSError, match="gone"):
         cache.get("a", broken)
     np.testing.assert_array_equal(cache.get("a", again), again())
+
+
+@pytest.mark.parametrize("found", [None, SystemExit()])
+def test_who_waits_for_a_segment_that_is_none_is_told(found: object) -> None:
+    """Neither a decoder that gives no array nor one that ends its thread is waited for."""
+    cache, decoding, asked = SegmentCache(1 << 20), Event(), Event()
+
+    def useless() -> NDArray[np.generic]:
+        decoding.set()
+        asked.wait(0.2)  # long enough for the other to ask
+        if isinstance(found, BaseException):
+            raise found
+        return found  # type: ignore[return-value]
+
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(cache.get, "a", useless)
+        decoding.wait()
+        other = pool.submit(cache.get, "a", kilobyte)
+        for each in (one, other):
+            assert isinstance(each.exception(timeout=60), AttributeError | SystemExit)
+    np.testing.assert_array_equal(cache.get("a", kilobyte), kilobyte())
+    assert cache.held_bytes == 1024

@@ -11,6 +11,7 @@ import pytest
 import zarr
 from numcodecs import Blosc, Delta, Zlib
 from numpy.typing import NDArray
+from zarr.storage import _local
 
 from tile_infer.engine.sources import open_source
 from tile_infer.engine.sources.zarr import ZarrSource
@@ -285,6 +286,29 @@ def test_zip_that_is_broken_or_holds_no_zarr_is_refused(tmp_path: Path) -> None:
     zipped(tmp_path / "a.zarr", tmp_path / "deep.zip", "two/folders/")
     with pytest.raises(ImageError, match=r"deep\.zip is a ZIP file, which is not read"):
         open_source(tmp_path / "deep.zip")
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), MemoryError()])
+def test_a_failure_of_the_system_is_no_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Else a mask would be of an image that is another one the next time."""
+    store(tmp_path / "a.zarr", noise(20, 30), (8, 9))
+    identity = ZarrSource(tmp_path / "a.zarr").facts.identity
+    read = _local._get
+
+    def fails(path: Path, *rest: Any) -> Any:
+        if path.parts[-3:] == ("c", "1", "2"):
+            raise error
+        return read(path, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_local, "_get", fails)
+        with pytest.raises(ImageError, match=r"a\.zarr: level 0, .* cannot be read"):
+            ZarrSource(tmp_path / "a.zarr")
+    chunk = tmp_path / "a.zarr/c/1/2"
+    chunk.write_bytes(chunk.read_bytes()[:20])
+    assert ZarrSource(tmp_path / "a.zarr").facts.identity != identity, "damage is told when read"
 
 
 def test_damaged_chunk_in_a_zip_names_the_pixels(tmp_path: Path) -> None:
