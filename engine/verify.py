@@ -9,7 +9,7 @@ from typing import Any
 
 from zarr.storage import LocalStore
 
-from ..tiler.errors import OutputError, SettingError
+from ..tiler.errors import OutputError, SettingError, failing_as
 from .backends import open_network
 from .certificate import Certificate, certify
 from .conduct import Conduct
@@ -69,14 +69,17 @@ def verify(
         different = differences(plan, source, network, settings)
         if different:
             raise OutputError(f"{place(store)} was made of something else: {'; '.join(different)}")
-        made = Mask(store, plan)
-        if not made.finished:
+        with failing_as(OutputError, "opening", place(store)):
+            made = Mask(store, plan)
+            finished = made.finished
+        if not finished:
             raise OutputError(
                 f"{place(store)} is unfinished; the command that began it continues it"
             )
         conduct = Conduct(verify=share, on_read_error="fill", on_nan="report")
         certificate = certify(plan, source, network, made, conduct, seed)
-        made.certify(certificate.to_dict() if certificate else None)
+        with failing_as(OutputError, "writing the certificate to", place(store)):
+            made.certify(certificate.to_dict() if certificate else None)
     return plan, certificate
 
 

@@ -248,6 +248,17 @@ def test_every_kind_of_failed_write_is_told(world: World, kind: str) -> None:
     check(world, [Fault("put", kind, 500)])
 
 
+@pytest.mark.parametrize("site", ["network", "record", "put", "source"])
+def test_a_thread_that_dies_is_told_to_the_main_one(
+    world: World, tmp_path: Path, site: str
+) -> None:
+    """Only there an exit could be one that a signal has caused."""
+    fault = Fault(site, "dies", 500)
+    check_told(world._run(tmp_path, fault), fault)
+    assert world.run(tmp_path).code == 0
+    check_whole(world, tmp_path)
+
+
 def test_a_run_that_nothing_happens_to_is_not_taken_for_a_failed_one(world: World) -> None:
     with pytest.raises(AssertionError), tempfile.TemporaryDirectory() as folder:
         check_told(world.run(Path(folder)), Fault("put", "EIO", 0))
