@@ -64,8 +64,6 @@ def predict(
 ) -> Prediction:
     """Segment an image, or compute a part of its mask.
 
-    A network that is open already is used for it and stays open, for the next image.
-
     Args:
         image: As for ``predict_large``.
         model: As for ``predict_large``.
