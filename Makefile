@@ -21,7 +21,8 @@ check: dev
 	$(BIN)/python -m pytest -q tests/test_layout.py
 
 bench: .venv/figures dev
-	for script in phase redundancy demo exports mask_codecs memory floor overhead whole certificate; do \
+	for script in phase redundancy demo exports mask_codecs memory floor overhead whole certificate \
+			kills; do \
 		$(BIN)/python benchmarks/$$script.py || exit; done
 	$(BIN)/python benchmarks/whole.py --backend openvino
 	$(MAKE) bench-peers

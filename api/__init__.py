@@ -8,12 +8,13 @@
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from importlib.metadata import version
-from typing import Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from .engine.conduct import Conduct
+from .engine.part import Part
 from .engine.pipeline import Progress
 from .engine.plan import Plan
 from .engine.prediction import Prediction
@@ -28,6 +29,9 @@ from .tiler.errors import (
     TileInferError,
     TileInferWarning,
 )
+
+if TYPE_CHECKING:
+    from .engine.crew import Crew
 
 __all__ = [
     "DeviceError",
@@ -55,6 +59,9 @@ def predict_large(
     model: Any,
     out: str | os.PathLike[str] | None = None,
     *,
+    part: str | None = None,
+    client: Any = None,
+    resources: Mapping[str, float] | None = None,
     overwrite: bool = False,
     break_lock: bool = False,
     on_read_error: Literal["stop", "fill"] = "stop",
@@ -75,6 +82,13 @@ def predict_large(
             path of a TorchScript or ``torch.export`` file.
         out: Folder of the mask, an OME-Zarr group. By default ``slide.unet.zarr`` beside
             ``slide.tif``; the mask of an array stays in memory.
+        part: Compute one of n parts of the mask, ``"0/n"`` to ``"n-1/n"``. They may run at the same
+            time in processes that see the same ``out``; the call without ``part`` then completes
+            the mask.
+        client: A ``distributed.Client``: the workers of its cluster compute the blocks. They open
+            image, model and output themselves, under the paths given here; see docs/cluster.md.
+        resources: What each block takes of the resources that those workers declare; by default
+            ``{"GPU": 1}`` for a run on a GPU, where a worker declares any.
         overwrite: Start again where another mask is.
         break_lock: Take over an output that a process of another machine holds; it must have ended.
         on_read_error: What becomes of pixels that cannot be decoded: ``"fill"`` labels them as not
@@ -89,7 +103,7 @@ def predict_large(
         **options: What ``Settings`` describes; ``None`` leaves it to the engine.
 
     Returns:
-        The finished mask.
+        The finished mask; of a part, the unfinished one, with a report of the part.
 
     Raises:
         SettingError: Options contradict each other, the image, the network or the memory.
@@ -106,8 +120,13 @@ def predict_large(
     >>> numpy.asarray(prediction).tolist()
     [[0, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]]
     """
-    from .engine.predict import predict
+    from .engine.predict import THREADS, predict
 
+    crew: Crew = THREADS
+    if client is not None:
+        from .engine.cluster import Cluster
+
+        crew = Cluster(client, resources)
     return predict(
         image,
         model,
@@ -120,6 +139,8 @@ def predict_large(
             on_nan=on_nan,
             verify=verify,
         ),
+        part=None if part is None else Part.of(part),
+        crew=crew,
         on_plan=on_plan,
         on_progress=on_progress,
     )

@@ -122,7 +122,7 @@ def _in_child(
     resource.setrlimit(resource.RLIMIT_CPU, (int(4 * HUNG_SECONDS),) * 2)
     errors: list[str] = []
 
-    def recorded(error: Exception) -> Failure:
+    def recorded(error: Exception | SystemExit) -> Failure:
         if not isinstance(error, TileInferError):
             errors.append("".join(traceback.format_exception(error))[-3000:])
         return explain(error)

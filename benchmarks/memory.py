@@ -39,19 +39,19 @@ LIMIT_BYTES = 10**9
 JPEG_ALLOWED_BYTES = 200 * 10**6
 
 
-def write_textured(path: Path, side: int) -> None:
-    """Write a square RGB image as a JPEG TIFF, tile by tile."""
+def write_textured(path: Path, shape: tuple[int, int]) -> None:
+    """Write an RGB image of ``(y, x)`` pixels as a JPEG TIFF, tile by tile."""
+    rows, columns = (-(-side // TILE_PX) for side in shape)
 
     def tiles() -> Iterator[NDArray[np.uint8]]:
-        count = -(-side // TILE_PX)
-        for row in range(count):
-            for column in range(count):
+        for row in range(rows):
+            for column in range(columns):
                 yield tile(row, column, TILE_PX)
 
     tifffile.imwrite(
         path,
         tiles(),
-        shape=(side, side, 3),
+        shape=(*shape, 3),
         dtype="uint8",
         tile=(TILE_PX, TILE_PX),
         photometric="rgb",
@@ -168,7 +168,7 @@ def main() -> None:
         rows = []
         for side in sorted(options.jpeg_sides):
             image = folder / f"{side}.tif"
-            write_textured(image, side)
+            write_textured(image, (side, side))
             rows.append(measured(side, str(image), ""))
             print(rows[-1], flush=True)
             image.unlink()

@@ -87,6 +87,7 @@ def measured() -> str:
         f"| {len(models) - blended} exact, {blended} blended, "
         f"{sum(row['labels_differing'] for row in networks['rows'])} labels differ "
         "| `real_networks.py` |",
+        resumed(),
         f"| Demo network (trained on other seeds), Dice on the demo slide | {demo['dice']:.3f} "
         "| `demo.py` |",
         f"| The same, {len(trained['test_seeds'])} parts of other unseen slides, "
@@ -97,6 +98,20 @@ def measured() -> str:
         f"{spread(isbi['summary']['unet']['iou_membrane'])} | `training_isbi.py` |",
     ]
     return "\n".join(rows)
+
+
+def resumed() -> str:
+    """Return the row of runs that were killed and resumed."""
+    found = load("kills")
+    kills = found["stops"]["SIGKILL"]
+    again = found["blocks_written_again_after_a_stop"]["SIGKILL"]
+    return (
+        f"| {kills['in_all']} kills at random moments, {kills['between']} between the first and "
+        f"the last of {found['chunks']} chunks, resumed until {found['masks_completed']} masks "
+        f"were done | {found['bytes_differing']} bytes differ, {found['hangs']} hangs; of "
+        f"{found['blocks']} blocks, at most {again['most']} were written twice for a kill "
+        f"({found['blocks_in_flight']} are in flight) | `kills.py` |"
+    )
 
 
 def exports() -> str:

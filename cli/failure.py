@@ -12,6 +12,7 @@ FAILED, WRONG_USAGE = 1, 2
 
 _TAKES = {
     "tile-infer plan": "one image",
+    "tile-infer finish": "one mask",
     "tile-infer inspect": "one model",
     "tile-infer bench": "options alone",
     "tile-infer export": "one network",

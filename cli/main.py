@@ -12,6 +12,7 @@ from .bench import bench
 from .demo import demo
 from .export import export
 from .failure import FAILED, WRONG_USAGE, explain
+from .finish import finish
 from .inspect import inspect
 from .interrupt import Interrupted, stoppable
 from .plan import plan
@@ -35,6 +36,7 @@ app = App(
 )
 app.default(segment)
 app.command(plan, usage="Usage: tile-infer plan IMAGE --model MODEL [OPTIONS]")
+app.command(finish, usage="Usage: tile-infer finish MASK [OPTIONS]")
 app.command(inspect, usage="Usage: tile-infer inspect MODEL [OPTIONS]")
 app.command(bench, usage="Usage: tile-infer bench [OPTIONS]")
 app.command(export, usage="Usage: tile-infer export NETWORK|CHECKPOINT --out FILE.onnx [OPTIONS]")
@@ -104,7 +106,7 @@ def launch(
 
 
 def _what_remains(what: Callable[..., Any] | None, given: dict[str, Any]) -> str:
-    if what not in (segment, demo, train):
+    if what not in (segment, demo, train, finish):
         return "nothing was written"
     if what is train and not given["out"].with_suffix(".pt").exists():
         return "no checkpoint was written yet; the same command begins anew"

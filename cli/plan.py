@@ -1,5 +1,6 @@
 """`tile-infer plan`: how an image would be segmented."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from ..engine.planning import plan_image
 from ..tiler.errors import SettingError
 from .options import Options
 from .segment import NO_OPTIONS
+from .sharing import ALONE, Sharing
 from .summary import plan_lines
 from .terminal import Terminal
 
@@ -20,6 +22,7 @@ def plan(
     *,
     model: Path,
     json: bool = False,
+    sharing: Sharing = ALONE,
     options: Options = NO_OPTIONS,
     terminal: Annotated[Terminal, Parameter(parse=False)],
 ) -> int:
@@ -30,9 +33,11 @@ def plan(
         model: The network: an ONNX file, a bioimageio.yaml or its package, or with --trust-model
             TorchScript or torch.export.
         json: Print JSON.
+        sharing: With which other processes.
         options: How to do it.
         terminal: Where to print.
     """
+    sharing.own_part()  # what is wrong with it is told before anything is opened
     settings = options.settings()
     made = plan_image(image, model, settings)
     try:
@@ -44,9 +49,10 @@ def plan(
         terminal.warning(warning)
     for note in made.notes:
         terminal.note(note)
+    share = sharing.share(made, terminal)
     if json:
-        terminal.json(made.summary())
+        terminal.json({**made.summary(), **({} if share is None else {"share": asdict(share)})})
         return 0
-    for line in plan_lines(made):
+    for line in plan_lines(made, share):
         terminal.print(line)
     return 0

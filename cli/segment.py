@@ -1,20 +1,23 @@
 """`tile-infer IMAGE... --model MODEL`: the main job."""
 
 import json
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from ..engine.backends import open_network
+from ..engine.backends import Network, open_network
 from ..engine.conduct import Conduct
+from ..engine.crew import Crew
 from ..engine.exports import SUFFIXES, ExportOptions, export
 from ..engine.exports.whole_file import whole_file
 from ..engine.naming import mask_name
+from ..engine.part import Part
 from ..engine.plan import Plan
-from ..engine.predict import DEFAULT, predict
+from ..engine.predict import DEFAULT, THREADS, predict
 from ..engine.prediction import Prediction
 from ..engine.settings import Settings
 from ..engine.sources import open_source
@@ -27,7 +30,8 @@ from .palette import mask_colours
 from .preview import preview as draw_preview
 from .preview import write_png
 from .progress import ProgressReport
-from .summary import columns, run_lines
+from .sharing import ALONE, Sharing
+from .summary import columns, part_lines, run_lines, share_text
 from .terminal import Terminal
 
 NO_OPTIONS = Options()
@@ -38,6 +42,7 @@ def segment(
     model: Path,
     out: Annotated[str | None, Parameter(group=RESULT, metavar="PATH")] = None,
     conduct: Annotated[Conduct, Parameter(name="*", group=RESULT)] = DEFAULT,
+    sharing: Sharing = ALONE,
     preview: Annotated[Path | None, Parameter(group=RESULT, metavar="FILE|.png")] = None,
     report: Annotated[Path | None, Parameter(group=RESULT, metavar="FILE|.json")] = None,
     also: Annotated[list[Path] | None, Parameter(group=RESULT, metavar="FILE|ENDING")] = None,
@@ -55,6 +60,7 @@ def segment(
         out: Folder of the mask; for several images, or with a / at its end, the folder that masks
             go into [default: slide.unet.zarr beside slide.tif].
         conduct: What to do where something is wrong.
+        sharing: With which other processes.
         preview: Picture of image and mask overlaid, at most 2048 px: a file, or .png for one beside
             each mask.
         report: Figures of the run as JSON: a file, or .json for one beside each mask.
@@ -71,25 +77,37 @@ def segment(
         *(companion("--also", path, SUFFIXES) for path in also or ()),
         *(companion("--preview", path, [".png"]) for path in (preview,) if path),
     ]
+    part = sharing.own_part()
+    if part is not None and companions:
+        raise SettingError(
+            f"{companions[0].option} needs the whole mask; when all parts are done, give it to the "
+            "same command without --part"
+        )
     settings = options.settings()
-    exactly = len(images) > 1 or into_folder(images, out)
-    name = settings.mask_of(_name_of(model, settings, exactly=exactly))
-    paths = mask_paths(images, name, out)
-    check_companions(companions, images, model, name, paths)
-    if len(images) > 1:
-        return _segment_all(images, model, paths, settings, conduct, companions, terminal)
-    done = segment_one(images[0], model, paths[0], settings, conduct, terminal)
+    shared = len(images) > 1 or into_folder(images, out)
+    # Opened once for all, and what fails for all need not be said for each.
+    opened = closing(open_network(model, **settings.of_network())) if shared else nullcontext()
+    with opened as network:
+        # The engine names a single mask.
+        name = settings.mask_of(network.facts.name if network else model.stem)
+        paths = mask_paths(images, name, out)
+        check_companions(companions, images, model, name, paths)
+        with sharing.crew(terminal) as crew:
+            one = partial(
+                segment_one,
+                model=model,
+                settings=settings,
+                conduct=conduct,
+                terminal=terminal,
+                network=network,
+                part=part,
+                crew=crew,
+            )
+            if len(images) > 1:
+                return _segment_all(images, paths, one, settings, companions, terminal)
+            done = one(images[0], out=paths[0])
     _write_companions(companions, done, images[0], settings, terminal)
     return 0
-
-
-def _name_of(model: Path, settings: Settings, *, exactly: bool) -> str:
-    """Return the network's name, which masks in a folder are called by."""
-    if not exactly:
-        return model.stem  # the engine names a single mask
-    # What fails for all need not be said for each.
-    with closing(open_network(model, **settings.of_network())) as network:
-        return network.facts.name
 
 
 def segment_one(
@@ -99,6 +117,9 @@ def segment_one(
     settings: Settings,
     conduct: Conduct,
     terminal: Terminal,
+    network: Network | None = None,
+    part: Part | None = None,
+    crew: Crew = THREADS,
     title: str | None = None,
 ) -> Prediction:
     """Segment one image, telling the user what happens."""
@@ -108,6 +129,9 @@ def segment_one(
         begun.append(out or image.with_name(mask_name(image, settings.mask_of(plan.network.name))))
         for note in plan.notes:
             terminal.note(note)
+        share = crew.share(plan)
+        if share is not None:
+            terminal.note(share_text(share))
 
     try:
         with ProgressReport(terminal, title or image.name) as progress:
@@ -117,18 +141,22 @@ def segment_one(
                 out,
                 settings,
                 conduct,
+                network=network,
+                part=part,
+                crew=crew,
                 on_plan=announce,
                 on_progress=progress,
             )
     except Exception:
         how = "without --overwrite continues it" if conduct.overwrite else "continues it"
-        for mask in begun:
+        for mask in filter(Path.exists, begun):  # without a finished block it is gone
             terminal.note(
                 f"{mask} is unfinished: the same command {how}, and --overwrite starts again, "
                 "as it must where the image changes"
             )
         raise
-    for line in run_lines(done.report, done.plan):
+    lines = run_lines if part is None else partial(part_lines, part)
+    for line in lines(done.report, done.plan):
         terminal.print(line)
     return done
 
@@ -164,10 +192,9 @@ def _write_companions(
 
 def _segment_all(
     images: tuple[Path, ...],
-    model: Path,
     paths: list[Path | None],
+    one: Callable[..., Prediction],
     settings: Settings,
-    conduct: Conduct,
     companions: Sequence[Companion],
     terminal: Terminal,
 ) -> int:
@@ -176,7 +203,7 @@ def _segment_all(
     for number, (image, path) in enumerate(zip(images, paths, strict=True), 1):
         title = f"[{number}/{len(images)}] {image.name}"
         try:
-            done = segment_one(image, model, path, settings, conduct, terminal, title)
+            done = one(image, out=path, title=title)
             _write_companions(companions, done, image, settings, terminal)
         except DeviceError:
             raise

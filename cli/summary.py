@@ -6,7 +6,9 @@ from typing import Any
 from rich.table import Table
 
 from ..engine.memory import human
+from ..engine.part import Part
 from ..engine.plan import Plan
+from ..engine.shares import Share
 
 _VERDICTS = {
     "bounded": "can be tiled exactly",
@@ -55,6 +57,17 @@ def run_lines(report: dict[str, Any], plan: Plan) -> list[str]:
     return [head, *columns([*facts.items(), *_shares(report)])]
 
 
+def part_lines(part: Part, report: dict[str, Any], plan: Plan) -> list[str]:
+    """Return what to say of a finished part of a mask."""
+    run, mine = report["blocks_run"], len(part.blocks(plan))
+    facts = {
+        "part": f"{part}: {mine} of {plan.grid.blocks} blocks",
+        "time": f"{report['seconds']:.1f} s" if run else "already complete",
+        "then": f"tile-infer finish {report['mask']}, when all {part.count} parts are done",
+    }
+    return [report["mask"], *columns(facts.items())]
+
+
 def certificate_text(certificate: dict[str, Any]) -> str:
     """Return in a line what came of computing parts of a mask again."""
     differing, largest = certificate["labels_differing"], certificate["largest_score"]
@@ -66,6 +79,14 @@ def certificate_text(certificate: dict[str, Any]) -> str:
             f"; {certificate['scores']} by {certificate['largest_difference']:.1g} of {largest:.3g}"
         )
     return text
+
+
+def share_text(share: Share) -> str:
+    """Return what each of several processes has to do."""
+    processes = "1 process" if share.processes == 1 else f"{share.processes} processes"
+    return (
+        f"{processes}, up to {share.blocks} blocks and {human(share.memory_bytes)} of memory each"
+    )
 
 
 def _shares(report: dict[str, Any]) -> list[tuple[str, str]]:
@@ -87,6 +108,10 @@ def _shares(report: dict[str, Any]) -> list[tuple[str, str]]:
     if not_finite["pixels"]:
         text = f"{not_finite['pixels']} px in {len(not_finite['blocks'])} blocks"
         shares.append(("NaN", f"{text}: not computed"))
+    if report["changed"]:
+        count = sum(len(each["blocks"]) for each in report["changed"])
+        text = f"ran out: {count} blocks in smaller tiles or batches"
+        shares.append(("memory", f"{text} (--report lists them)"))
     return shares
 
 
@@ -107,8 +132,8 @@ def area_text(area: float, unit: str) -> str:
     )
 
 
-def plan_lines(plan: Plan) -> list[str]:
-    """Return what to say of a plan."""
+def plan_lines(plan: Plan, share: Share | None = None) -> list[str]:
+    """Return what to say of a plan, and of a process's share of its run."""
     grid = plan.grid
     pixel = plan.image.levels[plan.level]
     facts = {
@@ -129,6 +154,7 @@ def plan_lines(plan: Plan) -> list[str]:
         "chunk": f"{_size(grid.chunk)} px",
         "work": f"{plan.redundancy:.2f} x that of one whole pass",
         "memory": f"{human(plan.memory_bytes)} at most",
+        **({} if share is None else {"share": share_text(share)}),
         "output": f"{human(plan.output_bytes)} before compression",
         "disk": f"{human(plan.disk_bytes)} at most",
     }

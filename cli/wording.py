@@ -10,7 +10,9 @@ from ..engine.training.settings import TrainingSettings
 _NAMES = "|".join(
     [
         *(field.name for kind in (Settings, Conduct) for field in fields(kind)),
+        "dask",
         "out",
+        "part",
         "prune",
         "width",
     ]

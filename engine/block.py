@@ -3,18 +3,29 @@
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..tiler.box import Box
-from ..tiler.errors import ImageError, ModelError, NumericError, OutputError, failing_as
+from ..tiler.errors import (
+    ImageError,
+    ModelError,
+    NumericError,
+    OutOfMemoryError,
+    OutputError,
+    TileInferError,
+    cause_of,
+    failing_as,
+)
 from ..tiler.mirror import extend
 from ..tiler.window import partition_of_unity
 from .backends.base import Output, Runner
 from .conduct import Conduct
 from .decision import decide
+from .halving import is_out_of_memory, memory_of
 from .nodata import Missing, empty_of_mask, fill_missing, leave_out
 from .plan import Plan
 from .pool import first_of, result_of
@@ -44,6 +55,8 @@ class Worker:
     """What to do where something is wrong."""
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     """What the time goes to."""
+    less: dict[Box, tuple[int, int, int]] = field(default_factory=dict)
+    """What the tiles of a block under way were run with, where memory did not suffice."""
 
 
 def infer_block(worker: Worker, block: int) -> Record:
@@ -67,24 +80,53 @@ def infer_block(worker: Worker, block: int) -> Record:
     box = plan.grid.block_box(block)
     where = f"block {block} (pixels {box.y.start}:{box.y.stop}, {box.x.start}:{box.x.stop})"
     worker.stopwatch.start()
-    with failing_as(ImageError, "reading", plan.image.name, where):
+    with _telling(ImageError, "reading", plan.image.name, where):
         pixels, empty, unread = read_box(worker, box)
     lap("reading")
-    stored = plan.stored_scores and plan.stored_scores[1]
-    with failing_as(ModelError, "running", f"{plan.network.name} on {plan.image.name}", where):
+    stored, device = plan.stored_scores and plan.stored_scores[1], plan.execution.device
+    network = f"{plan.network.name} on {plan.image.name}"
+    with _telling(ModelError, "running", network, where, device):
         labels, scores = infer_box(worker, box, pixels, stored)
-    filled = leave_out(empty, labels, scores, plan.recipe)
-    record = Record.of(block, labels, len(plan.class_names), plan.recipe.not_computed, filled)
+    less = worker.less.pop(box, None)
+    with _telling(OutputError, "assembling", mask.place, where):
+        filled = leave_out(empty, labels, scores, plan.recipe)
+        record = Record.of(block, labels, len(plan.class_names), plan.recipe.not_computed, filled)
     if record.not_computed and worker.conduct.on_nan == "stop":
         raise NumericError(
             f"{plan.network.name} returned NaN or infinity for {record.not_computed} pixels of "
             f"{where}; check the normalisation and the precision, or count them with on_nan=report"
         )
     lap("assembling")
-    with failing_as(OutputError, "writing", mask.place, where):
-        mask.write(record, box, labels, scores, unread)
+    with _telling(OutputError, "writing", mask.place, where):
+        mask.write(record, box, labels, scores, unread, less)
     lap("writing")
     return record
+
+
+_MEND = (
+    "run it again when more is free, which continues, or start again with overwrite and a smaller "
+    "tile=N, memory=N or batch_size=N, or another device=NAME"
+)
+
+
+@contextmanager
+def _telling(
+    kind: type[TileInferError], stage: str, file: str, block: str, device: str = "cpu"
+) -> Iterator[None]:
+    """Let whatever fails inside be told as ``failing_as`` does, and want of memory as such."""
+    try:
+        with failing_as(kind, stage, file, block):
+            yield
+    except TileInferError as error:
+        if not is_out_of_memory(error):
+            raise
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # the library's own words
+            cause = cause.__cause__
+        short = memory_of("cpu" if isinstance(cause, MemoryError) else device)
+        raise OutOfMemoryError(
+            f"{stage} {file}, {block}: {short} ran out ({cause_of(cause)}); {_MEND}"
+        ) from error
 
 
 def read_box(worker: Worker, box: Box) -> tuple[NDArray[np.generic], Missing | None, Unread | None]:
@@ -166,6 +208,8 @@ def _run_tiles(
             first_of([future], worker.device)
             output = result_of(future)
             stopwatch.lap("waiting")
+            if output.less is not None:
+                worker.less[box] = min(output.less, worker.less.get(box, output.less))
             for index, tile in enumerate(chosen):
                 yield grid.window_box(tile), output, index
             stopwatch.lap("assembling")

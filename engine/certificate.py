@@ -15,13 +15,14 @@ from ..tiler.box import Box
 from ..tiler.errors import ImageError, OutOfMemoryError, TileInferError, cause_of, failing_as
 from ..tiler.grid import Grid
 from ..tiler.partition import other_axis
-from .augmentation import prepare, turned_geometry, turned_recipe
+from .augmentation import turned_geometry, turned_recipe
 from .backends.base import Network, Recipe
 from .block import Worker, infer_box, read_box
 from .conduct import VERIFIED, Conduct
 from .halving import is_out_of_memory
 from .nodata import leave_out
 from .plan import Plan
+from .smaller import ShrinkingRunner
 from .sources import Source
 from .stitcher.mask import Mask
 
@@ -161,7 +162,8 @@ def other_partition(plan: Plan) -> Plan | None:
         y or replace(grid.y, chunk=grid.y.core, block=grid.y.core),
         x or replace(grid.x, chunk=grid.x.core, block=grid.x.core),
     )
-    recipe = replace(plan.recipe, tile=grid.tile, window=grid.window)
+    crop = geometry.y.crop(grid.y.lead), geometry.x.crop(grid.x.lead)
+    recipe = replace(plan.recipe, tile=grid.tile, window=grid.window, crop=crop)
     recipe = turned_recipe(recipe, geometry, grid, plan.turns)
     execution = replace(plan.execution, precision="fp32")
     return _with_scores(replace(plan, grid=grid, recipe=recipe, execution=execution))
@@ -206,7 +208,7 @@ def _of_one_tile(grid: Grid, cell: Box) -> Box:
 @contextmanager
 def _opened(plan: Plan, source: Source, network: Network, conduct: Conduct) -> Iterator[Worker]:
     with ThreadPoolExecutor(1, "device") as device:
-        yield Worker(plan, source, prepare(network, plan), None, device, conduct)
+        yield Worker(plan, source, ShrinkingRunner(network, plan), None, device, conduct)
 
 
 @contextmanager

@@ -1,66 +1,35 @@
-"""Compute the blocks that a mask still lacks, in this process."""
+"""Compute the blocks that a mask still lacks."""
 
 import warnings
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 
 from ..tiler.errors import TileInferWarning
-from .backends.base import Runner
-from .block import Worker
-from .conduct import Conduct
-from .constant_tiles import RememberingRunner
-from .halving import HalvingRunner
-from .pipeline import Clock, Progress, run_blocks
-from .plan import Plan
-from .sources import SegmentedSource, Source
-from .stages import Stage, Stopwatch
-from .stitcher.mask import Mask
+from .crew import Crew, Effort, Job
+from .halving import memory_of
+from .pipeline import Clock, Progress
 from .stitcher.records import Record
 
 
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """What a run took and did."""
-
-    stages: Mapping[Stage, float] = field(default_factory=lambda: Stopwatch().seconds)
-    """Seconds spent in each stage, summed over the threads."""
-    tiles_run: int = 0
-    """Tiles that were run, with those that only fill a batch."""
-    tiles_remembered: int = 0
-    """Tiles that did not have to be run."""
-
-
 def compute_blocks(
-    plan: Plan,
-    source: Source,
-    run: Runner,
-    mask: Mask,
-    todo: list[int],
+    job: Job,
+    crew: Crew,
+    todo: Sequence[int],
     records: dict[int, Record],
-    conduct: Conduct,
     on_progress: Callable[[Progress], None] | None,
 ) -> Effort:
-    """Compute blocks and write them, on as many threads as the plan says.
+    """Compute blocks and write them.
 
     Args:
-        plan: The plan.
-        source: The image.
-        run: The network on its device.
-        mask: Where the blocks go.
+        job: What is opened.
+        crew: Who computes them.
         todo: Which blocks, in this order.
         records: One for each block that is done; those of the others are added.
-        conduct: What to do where something is wrong.
         on_progress: Called at the start and after every block.
     """
-    stopwatch = Stopwatch()
-    if isinstance(source, SegmentedSource):
-        source.cache.max_bytes = plan.strips.kept_bytes
-        source.expect(plan.level, (plan.grid.region(plan.grid.block_box(n)) for n in todo))
-    halving = HalvingRunner(run, plan.network.batch or 1)
-    remembering = RememberingRunner(halving)
+    plan = job.plan
     sizes = {block: plan.grid.block_box(block).shape for block in todo}
-    clock = Clock(plan.grid.blocks, len(records), sum(h * w for h, w in sizes.values()))
+    blocks = len(records) + len(todo)
+    clock = Clock(blocks, len(records), sum(height * width for height, width in sizes.values()))
     if on_progress:
         on_progress(clock.now())
 
@@ -71,11 +40,12 @@ def compute_blocks(
         if on_progress:
             on_progress(progress)
 
-    with ThreadPoolExecutor(plan.workers, "device") as device:
-        worker = Worker(plan, source, remembering, mask, device, conduct, stopwatch)
-        run_blocks(worker, todo, plan.workers + 1, keep)
-    if halving.most is not None:
-        short = f"memory of {plan.execution.device} ran out"
-        now = f"ran {halving.most} tiles at once instead of {plan.batch}"
+    def tell(news: str) -> None:
+        warnings.warn(news, TileInferWarning, stacklevel=8)
+
+    effort = crew.compute(job, todo, keep, tell)
+    if effort.most_at_once is not None:
+        short = f"{memory_of(plan.execution.device)} ran out"
+        now = f"ran {effort.most_at_once} tiles at once instead of {plan.batch}"
         warnings.warn(f"{short}: {now}", TileInferWarning, stacklevel=4)
-    return Effort(stopwatch.seconds, remembering.ran, remembering.remembered)
+    return effort

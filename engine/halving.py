@@ -1,5 +1,6 @@
-"""Where a device has less memory than was counted on: fewer tiles at once, then smaller ones."""
+"""Where a device has less memory than was counted on: how that is told, and fewer tiles at once."""
 
+import re
 import threading
 from dataclasses import replace
 
@@ -11,27 +12,35 @@ from .plan import Plan
 from .settings import Settings
 from .sizing import device_budget
 
-_WORDS = (
-    "out of memory",
-    "can't allocate memory",
-    "failed to allocate memory",
-    "cublas_status_alloc_failed",
-    "cudnn_status_alloc_failed",
+_SAID = re.compile(
+    r"out of memory"
+    r"|(?:can't|failed to) allocate memory"
+    r"|bad[_ ]alloc"  # of C++, as ONNX Runtime and OpenVINO hand it on
+    r"|cublas_status_alloc_failed|cudnn_status_alloc_failed|allocation_failed"
+    r"|could not create a (?:memory object|primitive)$"  # all that oneDNN says
+    r"|failed to serialize proto",  # and protobuf, which ONNX files are written by
+    re.IGNORECASE | re.MULTILINE,
 )
-"""By which the libraries can be told to have run out of memory: each has an error of its own."""
+"""How the libraries tell that they have run out of memory: each has an error of its own."""
 
 _LEAST_BYTES = 1 << 20
 """Of a GPU's memory; no network runs in less."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether a library has run out of memory.
+    """Say whether a library has run out of memory, or an error comes from one that has.
 
     >>> is_out_of_memory(RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"))
     True
     """
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or any(word in text for word in _WORDS)
+    if isinstance(error, MemoryError) or _SAID.search(str(error)):
+        return True
+    return error.__cause__ is not None and is_out_of_memory(error.__cause__)
+
+
+def memory_of(device: str) -> str:
+    """Return the memory of a device as it is told, such as ``memory of cuda:0``."""
+    return f"memory of {'this machine' if device == 'cpu' else device}"
 
 
 class HalvingRunner:
@@ -58,17 +67,20 @@ class HalvingRunner:
                 if most <= self.least or not is_out_of_memory(error):
                     raise
             else:
-                return parts[0] if len(parts) == 1 else _joined(parts)
+                return parts[0] if len(parts) == 1 else _joined(parts, most, tiles.shape[1:3])
             # Only here is the error gone, and with it what it held of the device's memory.
             with self._lock:
                 self.most = min(self.most or most, most // 2)
 
 
-def _joined(parts: list[Output]) -> Output:
+def _joined(parts: list[Output], most: int, tile: tuple[int, ...]) -> Output:
     labels = [part.labels for part in parts if part.labels is not None]
     scores = [part.scores for part in parts if part.scores is not None]
+    height, width = tile
     return Output(
-        np.concatenate(labels) if labels else None, np.concatenate(scores) if scores else None
+        np.concatenate(labels) if labels else None,
+        np.concatenate(scores) if scores else None,
+        (height, width, most),
     )
 
 

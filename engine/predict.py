@@ -13,29 +13,31 @@ from zarr.abc.store import Store
 from zarr.storage import LocalStore, MemoryStore
 
 from ..tiler.errors import (
-    ModelError,
     OutputError,
+    SettingError,
     TileInferError,
     TileInferWarning,
     failing_as,
     first_line,
 )
-from .augmentation import prepare
 from .backends import Network, open_network
 from .backends.base import Runner
 from .certificate import certify, doubt
-from .computing import Effort, compute_blocks
+from .computing import compute_blocks
 from .conduct import Conduct
+from .crew import Crew, Effort, Job, Threads
 from .differences import differences, dropped
 from .limits import check_limits, check_memory_asked, check_room_left
 from .naming import mask_name
+from .part import Part
 from .pipeline import Progress
 from .plan import Plan
 from .prediction import Prediction, build_report
 from .ready import make_ready
 from .settings import Settings
-from .sources import SegmentedSource, Source, open_source
-from .stitcher.lock import one_writer
+from .smaller import ShrinkingRunner
+from .sources import Source, open_source
+from .stitcher.lock import one_beginner, one_writer
 from .stitcher.mask import Mask
 from .stitcher.records import Record
 from .stitcher.store import claim, clear, open_store, place, stored_plan
@@ -44,6 +46,7 @@ from .stitcher.zarr_thread import settle_zarr, start_zarr
 log = logging.getLogger(__name__)
 
 DEFAULT = Conduct()
+THREADS = Threads()
 
 
 def predict(
@@ -53,61 +56,93 @@ def predict(
     settings: Settings,
     conduct: Conduct = DEFAULT,
     *,
+    network: Network | None = None,
+    part: Part | None = None,
+    crew: Crew = THREADS,
     on_plan: Callable[[Plan], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Prediction:
-    """Segment an image; see ``predict_large`` for the arguments."""
+    """Segment an image, or compute a part of its mask.
+
+    Args:
+        image: As for ``predict_large``.
+        model: As for ``predict_large``.
+        out: As for ``predict_large``.
+        settings: What is asked for.
+        conduct: What to do where something is wrong.
+        network: The model, where it is open already; it stays so, for the next image.
+        part: What to compute of the mask, which is left unfinished; ``None`` for all.
+        crew: Who computes the blocks.
+        on_plan: As for ``predict_large``.
+        on_progress: As for ``predict_large``.
+
+    Raises:
+        TileInferError: As ``predict_large``.
+    """
     begun = perf_counter()
     with failing_as(TileInferError, "starting", "zarr's thread"):
         start_zarr()
     with ExitStack() as opened:
         source = opened.enter_context(closing(open_source(image, **settings.of_image())))
-        network = opened.enter_context(closing(open_network(model, **settings.of_network())))
+        if network is None:
+            network = opened.enter_context(closing(open_network(model, **settings.of_network())))
         default = _default_out(image, settings.mask_of(network.facts.name))
         store = open_store(default if out is None else out)
         _keep_apart(image, store)
-        opened.enter_context(one_writer(store, conduct.break_lock))
-        plan, run = _settle(store, source, network, settings, conduct.overwrite)
-        if run:  # this call has claimed the output
-            opened.enter_context(_given_up_if_empty(store, plan))
-        for note in plan.notes:
-            log.info("%s", note)
-        for warning in plan.warnings:
-            warnings.warn(warning, TileInferWarning, stacklevel=3)
-        if on_plan:
-            on_plan(plan)
-        mask, records = _opened(store, plan)
-        left = (block for block in range(plan.grid.blocks) if block not in records)
-        todo = plan.strips.order(plan.grid, left)
+        _check_shared(store, conduct, part, crew)
+        opened.enter_context(one_writer(store, conduct.break_lock, part))
+        with ExitStack() as beginning:
+            if part is not None:
+                beginning.enter_context(one_beginner(store, conduct.break_lock))
+            plan, run = _settle(store, source, network, settings, conduct.overwrite)
+            if run and part is None:  # this call has claimed the output
+                opened.enter_context(_given_up_if_empty(store, plan))
+            for note in plan.notes:
+                log.info("%s", note)
+            for warning in plan.warnings:
+                warnings.warn(warning, TileInferWarning, stacklevel=3)
+            if on_plan:
+                on_plan(plan)
+            mask, records = opened_mask(store, plan, part)
+        mine = range(plan.grid.blocks) if part is None else part.blocks(plan)
+        todo = plan.strips.order(plan.grid, (block for block in mine if block not in records))
         if records:
             check_room_left(plan, store, len(todo))
         effort = Effort()
         if todo:
-            with failing_as(ModelError, "preparing", f"{plan.network.name} for {plan.image.name}"):
-                run = run or prepare(network, plan)
-            effort = compute_blocks(plan, source, run, mask, todo, records, conduct, on_progress)
+            # Nothing else keeps what was prepared: it is given up where memory runs out.
+            run = ShrinkingRunner(network, plan, run)
+            job = Job(
+                image=image,
+                model=model,
+                settings=settings,
+                conduct=conduct,
+                plan=plan,
+                source=source,
+                network=network,
+                run=run,
+                mask=mask,
+            )
+            effort = compute_blocks(job, crew, todo, records, on_progress)
+            del job
         del run  # with what it holds of the device
         with failing_as(OutputError, "finishing", mask.place):
-            mask.finish()
-            unread = mask.unread()
-        decoded = source.cache.decoded if isinstance(source, SegmentedSource) else None
-        if conduct.verify or (conduct.verify is None and not mask.certified):
+            if part is None:
+                mask.finish()
+            unread = mask.unread(None if part is None else mine)
+        counts = effort.counts(source, mask)
+        if part is None and (conduct.verify or (conduct.verify is None and not mask.certified)):
             certificate = certify(plan, source, network, mask, conduct)
             with failing_as(OutputError, "writing the certificate to", mask.place):
                 mask.certify(certificate.to_dict() if certificate else None)
             if certificate and doubt(certificate, plan):
                 warnings.warn(doubt(certificate, plan), TileInferWarning, stacklevel=3)
-        counts = {
-            "tiles_run": effort.tiles_run,
-            "tiles_remembered": effort.tiles_remembered,
-            "segments_decoded": decoded,
-            "chunks_written": mask.chunks_written,
-        }
         report = build_report(
             plan,
             mask.place,
             records.values(),
             unread.values(),
+            mask.changed(),
             perf_counter() - begun,
             len(todo),
             effort.stages,
@@ -138,12 +173,36 @@ def _keep_apart(image: Any, store: Store) -> None:
         raise OutputError(f"{root} and the image {path} overlap; choose another place with out")
 
 
-def _opened(store: Store, plan: Plan) -> tuple[Mask, dict[int, Record]]:
-    """Return the mask, begun or continued, and the records of what is done."""
+def _check_shared(store: Store, conduct: Conduct, part: Part | None, crew: Crew) -> None:
+    """Refuse to share a run with processes that could not add to its output, or would lose it."""
+    if part is None and not crew.elsewhere:
+        return
+    if not isinstance(store, LocalStore):
+        raise SettingError(
+            f"{place(store)} is not seen by the other processes; give out=PATH, a folder that is"
+        )
+    if part is None:
+        return
+    if crew.elsewhere:
+        raise SettingError(
+            f"part={part} and a cluster contradict: each shares out the blocks; give one of them"
+        )
+    if conduct.overwrite:
+        raise SettingError(
+            "part and overwrite contradict: a part would delete what the others made; "
+            f"delete {place(store)} first"
+        )
+
+
+def opened_mask(
+    store: Store, plan: Plan, part: Part | None = None
+) -> tuple[Mask, dict[int, Record]]:
+    """Return the mask, begun or continued, and the records of what is done of it, or of a part."""
     with failing_as(OutputError, "opening", place(store)):
         try:
-            mask = Mask(store, plan)
-            return mask, mask.done(decoded=not mask.finished)
+            mask = Mask(store, plan, alone=part is None)
+            mine = None if part is None else part.blocks(plan)
+            return mask, mask.done(mine, decoded=not mask.finished)
         except (TileInferError, OSError, MemoryError, RuntimeError):  # of the machine
             raise
         except Exception as error:  # zarr and its codecs raise types of their own

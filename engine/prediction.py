@@ -98,6 +98,7 @@ def build_report(
     place: str,
     records: Iterable[Record],
     unread: Iterable[Unread],
+    changed: list[dict[str, Any]],
     seconds: float,
     blocks_run: int,
     stages: Mapping[Stage, float],
@@ -111,6 +112,7 @@ def build_report(
         place: Where the mask is.
         records: One record for each block.
         unread: What could not be decoded of the image, for each block that lacks something.
+        changed: What blocks were run with where memory ran out, and which.
         seconds: Time this run took.
         blocks_run: Blocks that this run computed; the others were there before.
         stages: Seconds that this run spent in each stage, summed over its threads.
@@ -121,7 +123,8 @@ def build_report(
         The figures. Shares of classes are of the pixels that have one, that of nodata is of all.
     """
     records, unread = sorted(records, key=lambda record: record.block), list(unread)
-    totals = np.array([record.pixels for record in records], np.int64).sum(axis=0).tolist()
+    pixels_of = np.array([record.pixels for record in records], np.int64)
+    totals = pixels_of.reshape(-1, len(plan.class_names)).sum(axis=0).tolist()
     filled = sum(record.filled for record in records)
     lost = sum(each.pixels for each in unread)
     broken = {record.block: record.not_computed for record in records if record.not_computed}
@@ -160,6 +163,7 @@ def build_report(
             "pixels": sum(broken.values()),
             "blocks": [{"block": block, "pixels": count} for block, count in broken.items()],
         },
+        "changed": changed,
         "area_unit": f"{plan.image.unit} squared" if area and plan.image.unit else None,
         "certificate": None if certificate is None else dict(certificate),
         "network": network_summary(plan.network, plan.probe),

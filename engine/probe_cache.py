@@ -1,5 +1,7 @@
 """Measure a network once on this machine, not once for every image."""
 
+from weakref import WeakKeyDictionary
+
 import msgspec
 
 from .backends import Network
@@ -9,11 +11,15 @@ from .inspection import inspect
 from .probe import Probe
 from .settings import Settings
 
+_OPEN: WeakKeyDictionary[Network, dict[tuple[object, ...], Probe]] = WeakKeyDictionary()
+"""What was measured of Torch modules that are open."""
+
 
 def inspect_once(network: Network, settings: Settings, channels: int, largest: float) -> Probe:
     """Return what `inspect` measures, or what it measured of the same file before.
 
-    A Torch module is measured each time: its hash does not cover what it does in Python.
+    A Torch module is measured each time that it is opened: its hash does not cover what it does in
+    Python.
 
     Args:
         network: The network.
@@ -27,7 +33,11 @@ def inspect_once(network: Network, settings: Settings, channels: int, largest: f
     """
     facts = network.facts
     if facts.backend != "onnx":
-        return inspect(network, settings, channels, largest)
+        measured = _OPEN.setdefault(network, {})
+        asked = settings.tolerance, settings.halo, settings.tile, channels, largest
+        if asked not in measured:
+            measured[asked] = inspect(network, settings, channels, largest)
+        return measured[asked]
     about = {
         "network": [facts.sha256, facts.head, facts.ends_in, facts.fixed],
         "settings": [settings.tolerance, settings.halo, settings.tile],

@@ -127,7 +127,7 @@ def fit_memory(
     most = settings.workers or min(at_once, -(-grid.tiles // batch))
 
     def needed(grid: Grid, workers: int) -> int:
-        blocks = min(workers + 1, grid.blocks) * _block_bytes(grid, recipe, batch)
+        blocks = min(workers + 1, grid.blocks) * block_bytes(grid, recipe, batch)
         return BASE_BYTES + workers * network_bytes + blocks
 
     fewest = settings.workers or 1
@@ -152,7 +152,7 @@ def _chunks(axis: AxisGrid, side: int) -> int:
     return min(side, most, -(-axis.mask_length // axis.chunk))
 
 
-def _block_bytes(grid: Grid, recipe: Recipe, batch: int) -> int:
+def block_bytes(grid: Grid, recipe: Recipe, batch: int) -> int:
     """Return what one block holds: its region as stored, in order and mirrored, and the rest."""
     pixel = recipe.channels * np.dtype(recipe.dtype).itemsize
     fed = prod(axis.scale.image_px(axis.block) + axis.tile for axis in (grid.y, grid.x)) * pixel

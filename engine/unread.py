@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from ..tiler.box import Box, Interval
 from ..tiler.errors import ImageError
+from .halving import is_out_of_memory
 from .sources import Source
 from .sources.request import read_whole
 
@@ -64,7 +65,7 @@ def read_rest(
 
 def _check_broken(error: ImageError) -> None:
     """Raise an error that says nothing of the image: memory that ran out while it was decoded."""
-    if isinstance(error.__cause__, MemoryError):
+    if is_out_of_memory(error):
         raise error
 
 

@@ -15,7 +15,7 @@ WITHOUT = """
 import sys
 
 absent = {
-    *("torch", "dask", "openvino", "onnxscript"),
+    *("torch", "dask", "distributed", "openvino", "onnxscript"),
     *("openslide", "bioimageio", "ruyaml", "pydantic", "scipy", "PIL"),
 }
 

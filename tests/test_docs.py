@@ -16,6 +16,7 @@ TESTS = Path(__file__).resolve().parent
 FORMATS = (TESTS.parent / "docs" / "formats.md").read_text()
 TRAINING = (TESTS.parent / "docs" / "training.md").read_text()
 SPEED = (TESTS.parent / "docs" / "speed.md").read_text()
+RELIABILITY = (TESTS.parent / "docs" / "reliability.md").read_text()
 MODELS = (TESTS.parent / "docs" / "models.md").read_text()
 _NAMED = re.compile(r"`([\w/]+\.py)::(\w+)`")
 
@@ -48,6 +49,17 @@ def functions(path: Path) -> set[str]:
 def test_every_row_names_tests_that_exist() -> None:
     assert without_test(FORMATS) == []
     assert len(rows(FORMATS)) > 30
+
+
+def test_every_promise_names_tests_that_exist() -> None:
+    table = RELIABILITY[RELIABILITY.index("| promise |") :]
+    there = set().union(*(functions(path) for path in TESTS.rglob("test_*.py")))
+    promises = rows(table)
+    assert len(promises) > 15
+    for row in promises:
+        named = re.findall(r"`(test_\w+)`", row)
+        assert named, row
+        assert set(named) <= there, set(named) - there
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "cli": {"cli", "engine", "tiler", "api"},
     "api": {"api", "engine", "tiler"},
 }
-OPTIONAL = {"torch", "dask", "openvino", "openslide", "scipy", "PIL"}
+OPTIONAL = {"torch", "dask", "distributed", "openvino", "openslide", "scipy", "PIL"}
 
 
 def modules() -> list[Path]:
@@ -87,7 +87,14 @@ def test_optional_libraries_are_imported_where_they_are_used() -> None:
     allowed |= {"torch_transfer.py", "torch_sizes.py", "torch_operators.py", "torch_layers.py"}
     allowed |= {"torch_resize.py", "onnx_module.py", "onnx_torch.py"}
     allowed |= {"network.py", "layers.py", "unet.py", "nested.py", "fcn.py", "vgg.py"}
-    allowed |= {"upsampling.py", "losses.py", "validation.py", "trainer.py"}
+    allowed |= {
+        "cluster.py",
+        "cluster_worker.py",
+        "upsampling.py",
+        "losses.py",
+        "validation.py",
+        "trainer.py",
+    }
     for path in modules():
         if path.name not in allowed:
             for name, at_import in imports(path):

@@ -21,8 +21,8 @@ class ModelError(TileInferError, ValueError):
     """A network that cannot be loaded, or that does not map an image to a map."""
 
 
-class OutOfMemoryError(ModelError):
-    """A network that needs more memory for a tile than its device has."""
+class OutOfMemoryError(ModelError, MemoryError):
+    """A network that needs more memory for a tile than its device has, or a block than there is."""
 
 
 class OutputError(TileInferError, OSError):

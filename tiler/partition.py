@@ -1,7 +1,6 @@
 """Other tiles for the same mask: another core, and so other origins, at the same phase."""
 
 from dataclasses import replace
-from math import lcm
 
 from .axis import AxisGrid
 from .geometry import AxisGeometry
@@ -15,28 +14,23 @@ def other_axis(
 ) -> AxisGrid | None:
     """Return an axis whose tiles have another core, a block each; ``None`` where there is none.
 
-    Halo and phase stay as they are. Exact tiles of a network that takes several sizes become
-    smaller with their core; others keep their size and overlap more.
-
     Args:
-        axis: The tiles as they are.
+        axis: The tiles as they are. Of exact ones only the core counts, to choose another: all else
+            is worked out anew. Others keep their size and place in it, and overlap more.
         geometry: The network's geometry along the axis.
         length: Pixels of the mask along the axis, of which a core is half at most.
-        exact: Whether the mask is that of one whole pass: its cores are whole periods.
+        exact: Whether the mask is that of one whole pass.
     """
-    scale, resized = axis.scale, exact and not geometry.fixed
-    limit = min(axis.core * 3 // 4, -(-length // 2))
-    if resized:
-        grain = scale.mask_px(lcm(geometry.period, geometry.step))
-        most = min((axis.tile - geometry.size) // scale.image_px(grain), (axis.core - 1) // grain)
-        wanted = -(-(axis.core - min(limit, OTHER_CORE_PX)) // grain)
-        # With no room for a smaller tile, one that is larger by a step is as good.
-        less = (min(most, wanted) or -1) * grain
-        core, tile = axis.core - less, axis.tile - scale.image_px(less)
-    else:
-        grain = geometry.period_out if exact or axis.core % geometry.period_out == 0 else scale.up
-        core, tile = max(grain, limit // grain * grain), axis.tile
-        if core >= axis.core:
+    scale, free = axis.scale, exact and not geometry.fixed
+    limit = min(axis.core * 3 // 4, -(-length // 2), OTHER_CORE_PX if free else axis.core)
+    grain = geometry.period_out if exact or axis.core % geometry.period_out == 0 else scale.up
+    core = max(grain, limit // grain * grain)
+    if core >= axis.core:
+        if not free:
             return None
-    window = axis.window if axis.blended else core
-    return replace(axis, tile=tile, window=window, core=core, chunk=core, block=core)
+        core = axis.core + grain
+    tile, lead, window = axis.tile, axis.lead, axis.window if axis.blended else core
+    if exact:
+        tile = geometry.size if geometry.fixed else geometry.tile_of_core(core)
+        lead = geometry.lead(geometry.halo_aligned)
+    return replace(axis, tile=tile, lead=lead, window=window, core=core, chunk=core, block=core)

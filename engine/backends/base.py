@@ -181,6 +181,9 @@ class Output:
     """``(batch, y, x)``; ``Recipe.not_computed`` where the network gave NaN or infinity."""
     scores: NDArray[np.floating] | None
     """``(batch, class, y, x)``."""
+    less: tuple[int, int, int] | None = None
+    """Height and width of the tiles that were run, and how many at once, where memory did not
+    suffice for those that were given."""
 
 
 class Runner(Protocol):

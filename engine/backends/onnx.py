@@ -52,6 +52,7 @@ class OnnxNetwork:
             ),
         )
         self._facts = with_metadata(self._facts, THE_MODEL, self.graph.metadata)
+        self._layers: dict[tuple[int, tuple[int, int]], tuple[Layer, ...]] = {}
         self._checked_px = 0
         self._check_footprint(batch or 1, channels or 1, height or _FREE_PX, width or _FREE_PX)
 
@@ -109,7 +110,14 @@ class OnnxNetwork:
         return onnx_session(model, Execution("cpu", threads=_all_cores())), layers, weights
 
     def layers(self, channels: int, tile: tuple[int, int]) -> tuple[Layer, ...]:
-        """Return the work of one run over a tile: the graph tells the shapes as it runs."""
+        """Return the work of one run over a tile, which is the same for every image."""
+        about = channels, tile
+        if about not in self._layers:
+            self._layers[about] = self._layers_of(channels, tile)
+        return self._layers[about]
+
+    def _layers_of(self, channels: int, tile: tuple[int, int]) -> tuple[Layer, ...]:
+        """Run a tile: the graph tells the shapes as it runs."""
         session, nodes, weights = self._shapes_session
         if not nodes:
             return ()

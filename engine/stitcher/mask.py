@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Collection
 from itertools import product
 from math import prod
 from typing import Any
@@ -18,6 +19,7 @@ from ...tiler.box import Box
 from ...tiler.errors import OutputError
 from ..plan import Plan
 from ..unread import Unread
+from .changed_blocks import begun_changed, changed_blocks, open_changed, write_changed
 from .codecs import label_codec, score_codec
 from .metadata import group_attributes
 from .pyramid import block_levels, box_at, build_level, halve, level_shapes
@@ -33,11 +35,19 @@ _CONFIG: ArrayConfigParams = {"write_empty_chunks": True}
 class Mask:
     """The output of one plan in a store that the plan has claimed."""
 
-    def __init__(self, store: Store, plan: Plan) -> None:
+    def __init__(self, store: Store, plan: Plan, *, alone: bool = True) -> None:
+        """Open the mask, or begin it.
+
+        Args:
+            store: Where it is.
+            plan: What it is made by.
+            alone: Whether no other process writes it: what looks cut short is removed.
+        """
         self.store, self.plan = store, plan
         self.place = place(store)
         """Where it is, for people."""
-        remove_cut_files(store)
+        if alone:
+            remove_cut_files(store)
         shapes = level_shapes(plan.shape)
         self.group = zarr.open_group(store, mode="a", zarr_format=3)
         if OURS not in self.group.attrs:  # all of them in one write, which is the whole or none
@@ -73,6 +83,7 @@ class Mask:
             records = create_records(self._ours, plan.grid.blocks, len(plan.class_names))
         assert isinstance(records, zarr.Array)
         self.records = records
+        self._changed = open_changed(self._ours)
         self.chunks_written = 0
         """Chunks of labels and scores written so far; one written twice counts twice."""
         self._lock = threading.Lock()
@@ -110,6 +121,7 @@ class Mask:
         labels: NDArray[np.generic],
         scores: NDArray[np.floating] | None,
         unread: Unread | None = None,
+        less: tuple[int, int, int] | None = None,
     ) -> None:
         """Write a block's chunks, each once, and then its record.
 
@@ -119,6 +131,8 @@ class Mask:
             labels: ``(y, x)``.
             scores: ``(class, y, x)``, where the plan stores them.
             unread: What of its image could not be decoded.
+            less: Height and width of the tiles that it was run in, and how many at once, where
+                memory did not suffice for those of the plan.
         """
         if self.scores is not None and scores is not None:
             self._put(self.scores, box, scores)
@@ -128,27 +142,39 @@ class Mask:
             self._put(self.levels[level], box_at(box, level), labels)
         if unread is not None:
             write_unread(self._ours, record.block, unread)
+        with self._lock:
+            if self._changed is None and less is not None:
+                self._changed = begun_changed(self._ours, self.plan.grid.blocks)
+        if self._changed is not None:
+            write_changed(self._changed, record.block, less)
         write_record(self.records, record)
 
-    def unread(self) -> dict[int, Unread]:
-        """Return what could not be decoded of the image, by block."""
-        return read_unread(self._ours)
+    def unread(self, blocks: Collection[int] | None = None) -> dict[int, Unread]:
+        """Return what could not be decoded of the image, by block: of some blocks, or of all."""
+        return read_unread(self._ours, blocks)
+
+    def changed(self) -> list[dict[str, Any]]:
+        """Return what blocks were run with where memory ran out; see ``changed_blocks``."""
+        return changed_blocks(open_changed(self._ours))
 
     def _put(self, array: ZarrArray, box: Box, values: NDArray[np.generic]) -> None:
         array[(..., *box.slices)] = values
         with self._lock:
             self.chunks_written += prod(map(len, _chunks_over(array, box)))
 
-    def done(self, *, decoded: bool = False) -> dict[int, Record]:
+    def done(
+        self, blocks: Collection[int] | None = None, *, decoded: bool = False
+    ) -> dict[int, Record]:
         """Return the records of the blocks whose chunks are all present.
 
         Args:
+            blocks: Those to look at; ``None`` for all.
             decoded: Whether each chunk has to decode as well, which a power cut may have kept.
         """
         present = self._present()
         return {
             record.block: record
-            for record in read_records(self.records)
+            for record in read_records(self.records, blocks)
             if self._complete(record.block, present)
             and (not decoded or self._decodes(record.block))
         }
@@ -206,21 +232,26 @@ class Mask:
     def finish(self) -> None:
         """Build the levels that no block could, and mark the mask as complete.
 
+        Of a mask that was complete before, only what is told of its blocks is brought up to date.
+
         Raises:
             OutputError: A record or chunk is not there, be it that it went missing meanwhile.
         """
         self._check_blocks()
-        if self.finished:
-            return
-        for level in range(self.block_levels + 1, len(self.levels)):
-            self.chunks_written += build_level(self.levels[level - 1], self.levels[level])
-        # What went missing while the levels were built may be missing from them as well.
-        self._check_blocks()
-        if not self._has_last_levels() or not self._has_metadata():
-            raise OutputError(f"{self.place}: files that were written are gone; run again")
-        places = all_places(self.unread().values())
-        unread = {"unread": places} if places else {}
-        self._note(**unread, complete=True)
+        if not self.finished:
+            for level in range(self.block_levels + 1, len(self.levels)):
+                self.chunks_written += build_level(self.levels[level - 1], self.levels[level])
+            # What went missing while the levels were built may be missing from them as well.
+            self._check_blocks()
+            if not self._has_last_levels() or not self._has_metadata():
+                raise OutputError(f"{self.place}: files that were written are gone; run again")
+        told = {"unread": all_places(self.unread().values()), "changed": self.changed()}
+        before = self._provenance()
+        facts = {name: each for name, each in before.items() if name not in told}
+        facts |= {name: each for name, each in told.items() if each}
+        facts["complete"] = True
+        if facts != before:
+            self._keep(facts)
 
     def _check_blocks(self) -> None:
         """Raise an error unless the record and every chunk of every block are there."""
@@ -250,10 +281,10 @@ class Mask:
 
     def certify(self, certificate: dict[str, Any] | None) -> None:
         """Keep a certificate; ``None`` says that there can be none."""
-        self._note(certificate=certificate)
+        self._keep({**self._provenance(), "certificate": certificate})
 
-    def _note(self, **facts: Any) -> None:
-        self.group.attrs.update({OURS: {**self._provenance(), **facts}})
+    def _keep(self, facts: dict[str, Any]) -> None:
+        self.group.attrs.update({OURS: facts})
         stored = zarr.open_group(self.store, mode="r+").attrs.asdict()
         if json.dumps(stored, sort_keys=True) != json.dumps(dict(self.group.attrs), sort_keys=True):
             raise OutputError(f"{self.place} does not keep its attributes; run again")

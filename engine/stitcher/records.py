@@ -1,6 +1,8 @@
 """What is kept of a finished block besides its chunks."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import zarr
@@ -64,18 +66,30 @@ def write_record(array: ZarrArray, record: Record) -> None:
     array[record.block] = np.array([*record.pixels, record.not_computed, record.filled])
 
 
-def read_records(array: ZarrArray) -> list[Record]:
-    """Return the records there are; one that cannot be decoded is none."""
-    try:
-        rows = np.asarray(array[:])
-    except Exception:  # stores and codecs each raise their own
-        rows = np.stack([_row(array, block) for block in range(array.shape[0])])
+def read_records(array: ZarrArray, blocks: Collection[int] | None = None) -> list[Record]:
+    """Return the records there are, of some blocks or of all; what cannot be decoded is none."""
+    numbers = sorted(range(array.shape[0]) if blocks is None else blocks)
+    if not numbers:
+        return []
+    rows = read_rows(array, None if blocks is None else numbers)
     done = np.flatnonzero(rows[:, 0] != ABSENT)
-    return [Record(int(n), tuple(rows[n, :-2].tolist()), *rows[n, -2:].tolist()) for n in done]
+    return [Record(numbers[n], tuple(rows[n, :-2].tolist()), *rows[n, -2:].tolist()) for n in done]
 
 
-def _row(array: ZarrArray, block: int) -> NDArray[np.generic]:
+def read_rows(array: ZarrArray, blocks: Sequence[int] | None = None) -> NDArray[Any]:
+    """Return an array ``(block, figure)``, of some blocks or of all.
+
+    What cannot be decoded of it has the fill value.
+    """
+    try:
+        return np.asarray(array[:] if blocks is None else array.oindex[np.array(blocks)])
+    except Exception:  # stores and codecs each raise their own
+        numbers = range(array.shape[0]) if blocks is None else blocks
+        return np.stack([_row(array, block) for block in numbers])
+
+
+def _row(array: ZarrArray, block: int) -> NDArray[Any]:
     try:
         return np.asarray(array[block])
     except Exception:  # a power cut may have taken a part of it
-        return np.full(array.shape[1], ABSENT, array.dtype)
+        return np.full(array.shape[1], array.fill_value, array.dtype)

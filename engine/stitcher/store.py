@@ -26,7 +26,10 @@ OURS = "tile_infer"
 """Group inside the mask's group: its attributes hold the plan, its array the records."""
 
 LOCK = "lock"
-"""File in that group while a process writes."""
+"""File in that group while a process writes; the names of all other locks begin so."""
+
+BEGUN = f"{OURS}/records/zarr.json"
+"""What is written last when a mask is begun."""
 
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.partial$")
 _WHOLE = re.compile(r"zarr\.json|\d+")

@@ -1,6 +1,6 @@
 """The places of an image that could not be decoded, kept with the blocks that needed them."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import zarr
@@ -17,12 +17,19 @@ def write_unread(ours: zarr.Group, block: int, unread: Unread) -> None:
     ours.create_group(f"{_GROUP}/{block}", overwrite=True, attributes=attributes)
 
 
-def read_unread(ours: zarr.Group) -> dict[int, Unread]:
-    """Return what was stored, by block."""
+def read_unread(ours: zarr.Group, blocks: Collection[int] | None = None) -> dict[int, Unread]:
+    """Return what was stored, by block: of some blocks, while others are written, or of all."""
     groups = ours.get(_GROUP)
     if not isinstance(groups, zarr.Group):
         return {}
-    return {int(name): _unread(group.attrs.asdict()) for name, group in groups.groups()}
+    if blocks is None:
+        return {int(name): _unread(group.attrs.asdict()) for name, group in groups.groups()}
+    found = ((block, groups.get(str(block))) for block in blocks)
+    return {
+        block: _unread(group.attrs.asdict())
+        for block, group in found
+        if isinstance(group, zarr.Group)
+    }
 
 
 def all_places(unread: Iterable[Unread]) -> list[dict[str, list[int]]]:

@@ -8,6 +8,8 @@ import pytest
 import tifffile
 import zarr
 
+from tile_infer.cli.summary import _shares
+
 from .conftest import Run, Write, write_network
 from .test_usage import assert_one_error
 
@@ -93,6 +95,18 @@ def test_a_finished_mask_is_already_complete_and_reported_again(
     report = json.loads(Path("r.json").read_text())
     assert report["shape"] == [40, 60]
     assert sum(entry["pixels"] for entry in report["classes"]) == 2400
+
+
+def test_blocks_for_which_memory_ran_out_are_told(run: Run, image: Write, bright: Path) -> None:
+    assert "memory  " not in run(image(), "--model", bright, "--report", "r.json").out
+    report = json.loads(Path("r.json").read_text())
+    assert report["changed"] == []
+    report["changed"] = [
+        {"tile": [64, 64], "batch": 1, "blocks": [3, 4]},
+        {"tile": [32, 32], "batch": 1, "blocks": [5]},
+    ]
+    told = "ran out: 3 blocks in smaller tiles or batches (--report lists them)"
+    assert ("memory", told) in _shares(report)
 
 
 def test_report_has_the_keys_that_programs_rely_on(run: Run, image: Write, bright: Path) -> None:
@@ -304,7 +318,9 @@ class TestSeveralImages:
 
     def test_an_unfinished_mask_is_told(self, run: Run, image: Write, never_a_number: Path) -> None:
         image("a.tif", np.full((30, 50), 200, np.uint8))
-        image("b.tif", np.zeros((30, 50), np.uint8))
+        pixels = np.full((10, 3000), 200, np.uint8)
+        pixels[:, 2500:] = 0
+        image("b.tif", pixels)
         Path("c.tif").write_text("not pixels")
         done = run("a.tif", "b.tif", "c.tif", "--model", never_a_number)
         assert done.code == 1
@@ -313,6 +329,15 @@ class TestSeveralImages:
         assert "the same command continues it, and --overwrite starts again" in line
         again = run("b.tif", "--model", never_a_number, "--overwrite")
         assert "the same command without --overwrite continues it" in again.err
+
+    def test_of_a_mask_without_a_finished_block_nothing_is_left_or_told(
+        self, run: Run, image: Write, never_a_number: Path
+    ) -> None:
+        image("b.tif", np.zeros((30, 50), np.uint8))
+        done = run("b.tif", "--model", never_a_number)
+        assert "returned NaN" in done.err
+        assert "unfinished" not in done.err
+        assert not Path("b.nan.zarr").exists()
 
     def test_a_missing_network_is_told_once(self, run: Run, image: Write) -> None:
         image("a.tif")

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 from weakref import WeakSet
 
@@ -33,6 +34,7 @@ class Machine:
         self.seconds, self.broken, self.now = seconds, broken, 0.0
         self.ran: dict[tuple[str, int], int] = {}
         self.open: WeakSet[Runner] = WeakSet()
+        self.lock = Lock()
 
     def prepare(self, recipe: Recipe, execution: Execution) -> Runner:
         assert not self.open, "the one before is still there"
@@ -43,8 +45,10 @@ class Machine:
         def run(tiles: NDArray[np.generic]) -> Output:
             assert tiles.shape == (1, *recipe.tile, recipe.channels)
             assert tiles.dtype == recipe.dtype
-            self.now += self.seconds(backend, side)
-            self.ran[backend, side] = self.ran.get((backend, side), 0) + 1
+            seconds = self.seconds(backend, side)
+            with self.lock:  # several run at the same time
+                self.now += seconds
+                self.ran[backend, side] = self.ran.get((backend, side), 0) + 1
             return Output(None, None)
 
         self.open.add(run)

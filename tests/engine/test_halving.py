@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tile_infer import ModelError, OutputError, Plan, TileInferWarning, predict_large
-from tile_infer.engine import predict, ready, runtime
+from tile_infer.engine import predict, ready, runtime, smaller
 from tile_infer.engine.backends.base import Output
 from tile_infer.engine.halving import HalvingRunner, is_out_of_memory
 
@@ -70,12 +70,19 @@ def test_what_does_not_fit_alone_or_fails_otherwise_is_told() -> None:
         ),
         RuntimeError("BFCArena: Failed to allocate memory for requested buffer of size 8"),
         RuntimeError("CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("[ONNXRuntimeError] : 1 : FAIL : Exception during loading: std::bad_alloc"),
+        RuntimeError("could not create a primitive"),
         MemoryError(),
     ],
 )
 def test_every_library_is_understood(error: Exception) -> None:
     assert is_out_of_memory(error)
-    assert not is_out_of_memory(RuntimeError("the kernel is out of its mind"))
+    other = RuntimeError("could not create a primitive descriptor for a convolution")
+    assert not is_out_of_memory(other)
+    wrapped = ModelError("the network cannot be compiled")
+    assert not is_out_of_memory(wrapped)
+    wrapped.__cause__ = error
+    assert is_out_of_memory(wrapped)
 
 
 @pytest.fixture
@@ -92,7 +99,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
             return device
 
         monkeypatch.setattr(ready, "prepare", prepare)
-        monkeypatch.setattr(predict, "prepare", prepare)
+        monkeypatch.setattr(smaller, "prepare", prepare)
         monkeypatch.setattr(predict, "certify", lambda *_: None)
         return device
 

@@ -77,9 +77,16 @@ def test_a_damaged_file_is_measured_again(
     assert json.loads(kept.read_text())["verdict"] == "bounded", "mended"
 
 
-def test_a_module_is_measured_each_time(measured: list[Probe]) -> None:
+def test_a_module_is_measured_each_time_that_it_is_opened(measured: list[Probe]) -> None:
     network = nn.Conv2d(2, 2, 3)
     for _ in range(2):
         plan_prediction(IMAGE, network)
     assert len(measured) == 2
     assert not (cache_folder() / "probes").exists()
+
+
+def test_a_module_that_is_open_is_measured_once_for_all_images(measured: list[Probe]) -> None:
+    network = open_network(nn.Conv2d(2, 2, 3))
+    for given in (Settings(), Settings(halo=2), Settings()):
+        inspect_once(network, given, 2, 1.0)
+    assert len(measured) == 2

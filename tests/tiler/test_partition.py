@@ -1,5 +1,7 @@
 """Another partition is at the same phase, keeps the halo, and has other tiles."""
 
+from dataclasses import replace
+
 import pytest
 
 from tile_infer.tiler.axis import AxisGrid, exact_grid, overlapping_grid
@@ -37,13 +39,30 @@ def test_tiles_of_several_sizes_become_smaller(geometry: AxisGeometry, length: i
         assert other.core <= max(OTHER_CORE_PX, geometry.core_of(geometry.size))
 
 
-def test_the_smallest_tile_becomes_larger() -> None:
+def test_the_smallest_tile_keeps_less_of_itself() -> None:
     axis = exact_grid(5000, PAPER, core_limit=384)
     assert axis.tile == PAPER.size
     other = other_axis(axis, PAPER, 5000, exact=True)
     assert other is not None
     sound(axis, other, PAPER)
-    assert other.tile == axis.tile + PAPER.step
+    assert (other.tile, other.core) == (PAPER.size, 256)
+
+
+def test_a_tile_of_one_period_becomes_larger() -> None:
+    axis = exact_grid(5000, PADDED, core_limit=16)
+    assert axis.core == 16
+    other = other_axis(axis, PADDED, 5000, exact=True)
+    assert other is not None
+    sound(axis, other, PADDED)
+    assert other.core == 32
+
+
+def test_a_wrong_place_in_the_tile_is_not_taken_over() -> None:
+    right = exact_grid(5000, PADDED, core_limit=512)
+    wrong = replace(right, lead=PADDED.halo_before, tile=right.tile + 32)
+    assert other_axis(wrong, PADDED, 5000, exact=True) == other_axis(
+        right, PADDED, 5000, exact=True
+    )
 
 
 def test_a_fixed_tile_keeps_less_of_itself() -> None:

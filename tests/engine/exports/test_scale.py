@@ -90,5 +90,5 @@ def test_a_georeference_is_scaled_to_the_mask(
 def test_areas_are_those_of_the_masks_pixels() -> None:
     plan = mask((402, 200)).plan
     record = Record(0, (70_000, 10_400, 0), 0)
-    report = build_report(plan, "m.zarr", [record], [], 1.0, 1, {}, {}, None)
+    report = build_report(plan, "m.zarr", [record], [], [], 1.0, 1, {}, {}, None)
     assert report["classes"][1]["area"] == 10_400 * 0.5 * 1.0

@@ -1,0 +1,309 @@
+"""Blocks computed by the workers of a Dask cluster, which schedules them."""
+
+import os
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from time import monotonic
+from typing import Any
+from uuid import uuid4
+
+import distributed
+import zarr
+from distributed.protocol.pickle import dumps
+from zarr.storage import LocalStore
+
+from ..tiler.errors import (
+    ImageError,
+    ModelError,
+    SettingError,
+    TileInferError,
+    first_line,
+)
+from .cluster_worker import BlockPlugin, Done, Means, Order, compute_block, try_out
+from .crew import Effort, Job
+from .memory import human
+from .plan import Plan
+from .shares import Share, share_of_workers, worker_bytes
+from .sources.array import is_array, is_dask
+from .stitcher.lock import lock_text
+from .stitcher.records import Record
+from .stitcher.store import remove_cut_files
+
+_AHEAD = 3
+"""Blocks submitted for each thread of the cluster: one is computed, the next wait at hand."""
+
+_FEWEST = 16
+"""Blocks submitted at least: a cluster that grows with its work sees that there is some."""
+
+_LOOK_SECONDS = 2.0
+"""Between two looks at how large the cluster is."""
+
+
+class Cluster:
+    """Computes blocks on a Dask cluster; see `Crew`.
+
+    Workers open image, network and mask themselves, once. To them go the numbers of blocks, a few
+    at a time, and from them come the blocks' figures: no pixel passes through the scheduler. A
+    block of a worker that is lost is computed by another one.
+    """
+
+    elsewhere = True
+
+    def __init__(self, client: Any, resources: Mapping[str, float] | None = None) -> None:
+        """Use a cluster.
+
+        Args:
+            client: ``distributed.Client``, which stays open.
+            resources: What a block takes of the resources that workers declare; ``None`` is one
+                ``GPU`` for a run on GPUs, where a worker declares any, and else nothing.
+        """
+        self.client, self.resources = client, resources
+
+    def share(self, plan: Plan) -> Share | None:
+        """Return what falls to each worker, as far as there are any by now."""
+        with _answering():
+            threads = self.client.nthreads()
+        return share_of_workers(plan, threads.values()) if threads else None
+
+    def compute(
+        self,
+        job: Job,
+        blocks: Sequence[int],
+        on_record: Callable[[Record], None],
+        on_news: Callable[[str], None],
+    ) -> Effort:
+        """Compute blocks; see `Crew.compute`.
+
+        Raises:
+            TileInferError: A worker cannot see image, network or output, or has too little memory;
+                a block fails; or the cluster is lost.
+        """
+        efforts: dict[str, Effort] = {}
+        order, pixels = self._order(job)
+        with (
+            self._opened_on_workers(job.plan, order) as (name, resources),
+            closing(self._blocks(name, blocks, pixels, resources)) as finished,
+        ):
+            for done in finished:
+                efforts[done.opening] = _later(efforts.get(done.opening), done.effort)
+                for news in done.news:
+                    on_news(news)
+                on_record(done.record)
+        remove_cut_files(job.mask.store)  # of workers that were lost
+        return sum(efforts.values(), Effort())
+
+    @contextmanager
+    def _opened_on_workers(
+        self, plan: Plan, order: Order
+    ) -> Iterator[tuple[str, Mapping[str, float]]]:
+        """Have every worker open the run, those that come later too; close it in the end."""
+        client, name = self.client, f"tile-infer-{uuid4()}"
+        try:
+            with _answering():
+                try:
+                    client.register_plugin(BlockPlugin(name, order), name=name)
+                except ImportError as error:
+                    raise TileInferError(
+                        f"a Dask worker cannot load tile-infer ({first_line(error)}); install it "
+                        "with its extras wherever the scheduler and the workers run"
+                    ) from error
+                means = self._tried_out(name)
+            resources = self._resources(plan, means)
+            _check_means(plan, means, resources)
+            yield name, resources
+        finally:
+            with suppress(Exception):  # what went wrong first is told
+                client.unregister_worker_plugin(name)
+
+    def _order(self, job: Job) -> tuple[Order, Any]:
+        """Return what workers are sent, and where they find the pixels of an image without path."""
+        store = job.mask.store
+        assert isinstance(store, LocalStore), "workers write to a folder"
+        lock = lock_text(store)
+        assert lock is not None, "the run holds its output"
+        image, model = (
+            Path(each).absolute() if isinstance(each, str | os.PathLike) else each
+            for each in (job.image, job.model)
+        )
+        pixels = None
+        if _holds_pixels(image):  # they go to a worker straight, and from there to the others
+            with _answering():
+                pixels, image = self.client.scatter(image, direct=True, hash=False), None
+        order = Order(
+            image=image,
+            model=model,
+            out=Path(store.root).absolute(),
+            lock=lock,
+            fingerprint=job.plan.fingerprint,
+            settings=job.settings,
+            conduct=job.conduct,
+        )
+        for what, kind in ((image, ImageError), (model, ModelError)):
+            try:
+                dumps(what)
+            except Exception as error:  # whatever an object's own code raises
+                raise kind(
+                    f"a {type(what).__name__} cannot be sent to workers ({first_line(error)}); "
+                    "save it to a file that they see, and give its path"
+                ) from error
+        return order, pixels
+
+    def _tried_out(self, name: str) -> dict[str, Means]:
+        """Have every worker open the run, and return what each brings.
+
+        Raises:
+            TileInferError: One of them cannot.
+        """
+        answers: dict[str, Any] = self.client.run(try_out, name, on_error="return")
+        failed = {each: why for each, why in answers.items() if isinstance(why, Exception)}
+        if failed:
+            worker, why = next(iter(failed.items()))
+            kind = type(why) if isinstance(why, TileInferError) else TileInferError
+            raise kind(
+                f"{len(failed)} of {len(answers)} Dask workers cannot take part: {first_line(why)} "
+                f"(on {worker}); image, network and output have to be where every worker sees them "
+                "under the same path"
+            ) from why
+        return answers
+
+    def _resources(self, plan: Plan, means: Mapping[str, Means]) -> Mapping[str, float]:
+        if self.resources is not None:
+            return self.resources
+        declared = any("GPU" in each.resources for each in means.values())
+        return {"GPU": 1} if declared and plan.execution.device != "cpu" else {}
+
+    def _blocks(
+        self, name: str, blocks: Sequence[int], pixels: Any, resources: Mapping[str, float]
+    ) -> Generator[Done, None, None]:
+        """Yield finished blocks, a bounded number of which is submitted at any time."""
+        client, todo = self.client, iter(blocks)
+        window, flying = _Window(client), dict[Any, int]()
+        finished = distributed.as_completed(loop=client.loop)
+
+        def submit(count: int) -> None:
+            for block in islice(todo, max(0, count)):
+                future = client.submit(
+                    compute_block,
+                    name,
+                    block,
+                    pixels,
+                    key=f"infer_block-{name}-{block}",
+                    resources=dict(resources) or None,
+                    pure=False,
+                )
+                flying[future] = block
+                finished.add(future)
+
+        try:
+            with _answering():
+                submit(window.size())
+                for future in finished:
+                    yield _result(future, flying.pop(future))
+                    submit(window.size() - len(flying))
+        finally:
+            if flying:
+                with suppress(Exception):
+                    client.cancel(list(flying))
+
+
+def _result(future: Any, block: int) -> Done:
+    """Return what a worker tells of a block.
+
+    Raises:
+        TileInferError: The block failed, or every worker that tried it was lost.
+    """
+    try:
+        done: Done = future.result()
+    except TileInferError:
+        raise
+    except distributed.KilledWorker as error:
+        raise TileInferError(
+            f"block {block} was given up: the workers that computed it were lost, one after the "
+            "other, for want of memory perhaps; the same command continues"
+        ) from error
+    except distributed.CancelledError as error:
+        raise TileInferError(
+            f"the Dask scheduler was lost, or block {block} was cancelled there; the same command "
+            "continues"
+        ) from error
+    except Exception as error:
+        raise TileInferError(
+            f"block {block} failed on the cluster: {first_line(error)}; the same command continues"
+        ) from error
+    return done
+
+
+def _holds_pixels(image: Any) -> bool:
+    """Say whether an image is one in memory, and neither a path nor what Dask or Zarr reads."""
+    if isinstance(image, zarr.Array | zarr.Group) or not is_array(image):
+        return False
+    return not is_dask(image) and not is_dask(getattr(image, "data", None))
+
+
+class _Window:
+    """How many blocks may be submitted at the same time; it grows and shrinks with the cluster."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._looked, self._size = float("-inf"), _FEWEST
+
+    def size(self) -> int:
+        if monotonic() - self._looked > _LOOK_SECONDS:
+            self._looked = monotonic()
+            self._size = max(_FEWEST, _AHEAD * sum(self._client.nthreads().values()))
+        return self._size
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Tell in one line that a scheduler does not answer."""
+    try:
+        yield
+    except TileInferError:
+        raise
+    except OSError as error:  # Dask's own errors of connections and of time are of this kind
+        raise TileInferError(
+            f"the Dask cluster does not answer ({first_line(error)}); the same command continues"
+        ) from error
+
+
+def _later(one: Effort | None, other: Effort) -> Effort:
+    """Return the later of two efforts of a process, which only grow."""
+    if one is None:
+        return other
+    return max(one, other, key=lambda effort: effort.chunks_written)
+
+
+def _check_means(plan: Plan, means: Mapping[str, Means], resources: Mapping[str, float]) -> None:
+    """Refuse workers that could not do their share.
+
+    Raises:
+        TileInferError: One has another release of this package, or too little memory.
+        SettingError: None declares the resources that a block takes.
+    """
+    ours = version("tile-infer")
+    for worker, each in means.items():
+        if each.version != ours:
+            raise TileInferError(
+                f"Dask worker {worker} has tile-infer {each.version}, and {ours} runs here; "
+                "install the same everywhere"
+            )
+        needed = worker_bytes(plan, each.threads)
+        if each.memory_bytes is not None and needed > each.memory_bytes:
+            raise SettingError(
+                f"Dask worker {worker} needs {human(needed)} of memory for {each.threads} blocks "
+                f"at the same time and has {human(each.memory_bytes)}; use memory=N or a smaller "
+                "tile=N, or start workers with more memory or fewer threads"
+            )
+    able = (
+        all(each.resources.get(name, 0) >= amount for name, amount in resources.items())
+        for each in means.values()
+    )
+    if means and not any(able):
+        text = " ".join(f"{name}={amount:g}" for name, amount in resources.items())
+        raise SettingError(
+            f"no Dask worker declares {text}, which a block takes; start workers with --resources"
+        )
