@@ -205,7 +205,7 @@ def speed() -> str:
             "",
             f"{machine(figures)}. Medians of runs in turns; slides of JPEG tiles, 4:2:0, "
             f"{' and '.join(f'{bits:g}' for bits in sorted(images))} bits a pixel (the threshold's "
-            "as its result says), textured everywhere: no tile is remembered. But in its own rows, "
-            "runs are without the certificate.",
+            "as its result says), textured everywhere: no tile is remembered. Runs are without the "
+            "certificate, which `certificate.py` measures.",
         ]
     )

@@ -1,6 +1,8 @@
 """What holds for all tests."""
 
+import gc
 import sys
+from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
@@ -19,3 +21,10 @@ def nothing_depends_on_a_clock(
     cache = tmp_path_factory.getbasetemp() / "cache" / uuid4().hex
     monkeypatch.setenv("TILE_INFER_CACHE", str(cache))
     monkeypatch.setattr(planning, "WORTH_TILES", sys.maxsize)
+
+
+@pytest.fixture
+def collected() -> Iterator[None]:
+    """Collect what writes that failed leave, within the test that expects the warnings of it."""
+    yield
+    gc.collect()

@@ -11,9 +11,12 @@ from zarr.core.sync import sync
 from tile_infer import TileInferError, predict_large
 from tile_infer.engine.stitcher.zarr_thread import settle_zarr, start_zarr
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. <coroutine:pytest.PytestUnraisableExceptionWarning"
-)
+pytestmark = [
+    pytest.mark.filterwarnings(
+        "ignore:Exception ignored in. <coroutine:pytest.PytestUnraisableExceptionWarning"
+    ),
+    pytest.mark.usefixtures("collected"),
+]
 
 
 @pytest.fixture(autouse=True)

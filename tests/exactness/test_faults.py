@@ -48,9 +48,12 @@ from .run_plan import tree
 from .seeded_networks import export, textured
 
 # An ending of zarr's thread, which goes on, cuts off what it had only just begun.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. <coroutine:pytest.PytestUnraisableExceptionWarning"
-)
+pytestmark = [
+    pytest.mark.filterwarnings(
+        "ignore:Exception ignored in. <coroutine:pytest.PytestUnraisableExceptionWarning"
+    ),
+    pytest.mark.usefixtures("collected"),
+]
 
 T = TypeVar("T")
 
