@@ -76,12 +76,12 @@ def predict_large(
     The same call continues a run that was stopped, and returns at once where the mask is complete.
 
     Args:
-        image: Path of a TIFF or Zarr, or a NumPy, Zarr or Dask array ``(y, x)`` or
-            ``(y, x, channel)`` of any integer or floating type.
+        image: Path or URL (``s3://``, ``gs://``, ``https://``) of a TIFF or Zarr, or a NumPy, Zarr
+            or Dask array ``(y, x)`` or ``(y, x, channel)`` of any integer or floating type.
         model: Path of an ``.onnx`` file, or a ``torch.nn.Module``; with ``trust_model=True`` also
             path of a TorchScript or ``torch.export`` file.
-        out: Folder of the mask, an OME-Zarr group. By default ``slide.unet.zarr`` beside
-            ``slide.tif``; the mask of an array stays in memory.
+        out: Folder of the mask, an OME-Zarr group, or its URL (``s3://``, ``gs://``). By default
+            ``slide.unet.zarr`` beside ``slide.tif``; the mask of an array stays in memory.
         part: Compute one of n parts of the mask, ``"0/n"`` to ``"n-1/n"``. They may run at the same
             time in processes that see the same ``out``; the call without ``part`` then completes
             the mask.

@@ -34,7 +34,7 @@ class Bar:
 
     def __enter__(self) -> Self:
         if self._bar:
-            self._bar.start()
+            self.terminal.show(self._bar.start)
         return self
 
     def __exit__(
@@ -44,7 +44,7 @@ class Bar:
         trace: TracebackType | None,
     ) -> None:
         if self._bar:
-            self._bar.stop()
+            self.terminal.show(self._bar.stop)
 
     def show(self, done: int, total: int, detail: str) -> bool:
         """Move the bar; return whether there is one."""

@@ -1,4 +1,4 @@
-"""`tile-infer bench`: how fast each device of this machine is, and what bounds it."""
+"""`tile-infer bench`: how fast the devices of this machine are, and what bounds them."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.table import Table
 
-from ..engine.backends.device import cuda_devices, resolve_device
+from ..engine.backends.device import cuda_devices, device_text, resolve_devices
 from ..engine.bench_inputs import write_paper_unet, write_sized_slide
 from ..engine.memory import human
 from ..engine.settings import Settings
@@ -30,15 +30,15 @@ def bench(
     options: Options = NO_OPTIONS,
     terminal: Annotated[Terminal, Parameter(parse=False)],
 ) -> int:
-    """Measure how fast images are segmented here, on the CPU and on each GPU, and what bounds it.
+    """Measure how fast images are segmented here, on CPU, each GPU and all, and what bounds it.
 
-    It takes a minute or two for each device and leaves nothing behind.
+    It takes a minute or two for each and leaves nothing behind.
 
     Args:
         model: The network [default: the paper's U-Net with random weights, which needs Torch].
         image: The image [default: a slide made for it, which takes the device half a minute].
         json: Print JSON.
-        options: How to do it; without --device, on the CPU and on each GPU.
+        options: How to do it; without --device, on the CPU, on each GPU and on all of them.
         terminal: Where to print.
     """
     settings = options.settings()
@@ -74,10 +74,14 @@ def bench(
 
 
 def _devices(settings: Settings) -> list[str]:
-    """Return the device asked for; else the CPU first, before a GPU's libraries take memory."""
+    """Return what is measured: the devices asked for, all at once; else each, and all GPUs.
+
+    The CPU is first, before a GPU's libraries take memory.
+    """
     if settings.device not in (None, "auto"):
-        return [resolve_device(settings.device)]
-    return ["cpu", *(f"cuda:{number}" for number in range(cuda_devices()))]
+        return [device_text(resolve_devices(settings.device))]
+    gpus = [f"cuda:{number}" for number in range(cuda_devices())]
+    return ["cpu", *gpus, *([device_text(gpus)] if len(gpus) > 1 else [])]
 
 
 def _bench(
@@ -138,6 +142,8 @@ def _table(heads: Sequence[str], rows: dict[str, list[str]]) -> Table:
 
 def _facts(each: Throughput) -> list[tuple[str, str]]:
     runs = f"{each.workers} x {each.batch} tiles of {each.tile[0]} x {each.tile[1]} px at a time"
+    if "," in each.device:
+        runs += " on each"
     return [
         (each.device, each.name),
         ("network", f"{each.backend}, {each.precision}, {runs}"),

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..engine.naming import mask_name
+from ..engine.url import Location, Url
 from ..tiler.errors import SettingError
+from .outputs import resolved
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +24,22 @@ class Companion:
     beside_mask: bool
     """Whether only an ending was given."""
 
-    def path(self, mask: Path) -> Path:
+    def path(self, mask: Location) -> Path:
         """Return where it goes.
+
+        Raises:
+            SettingError: That would be beside a mask at a URL, where only masks are written.
 
         >>> companion("--also", Path("ome.tif"), [".ome.tif"]).path(Path("a.1.unet.zarr")).name
         'a.1.unet.ome.tif'
         """
         if not self.beside_mask:
             return self.given
+        if isinstance(mask, Url):
+            raise SettingError(
+                f"{self.option} {self.given} would be beside {mask}; name a file for it, and give "
+                "such masks one by one"
+            )
         folder = mask if mask.name else mask.resolve()
         return folder.parent / (folder.name.removesuffix(".zarr") + self.suffix)
 
@@ -57,10 +67,10 @@ def companion(option: str, given: Path, suffixes: Sequence[str]) -> Companion:
 
 def check_companions(
     companions: Iterable[Companion],
-    images: Sequence[Path],
+    images: Sequence[Location],
     model: Path,
     name: str,
-    paths: Sequence[Path | None],
+    paths: Sequence[Location | None],
 ) -> None:
     """Refuse a file that could not be written in the end, before hours of work.
 
@@ -75,7 +85,7 @@ def check_companions(
         SettingError: One file is for several images, would overwrite an image, is a folder, or lies
             in a folder that does not exist or in the mask.
     """
-    inputs = {path.resolve(): path for path in (*images, model)}
+    inputs = {resolved(path): path for path in (*images, model)}
     for each in companions:
         if not each.beside_mask and len(images) > 1:
             raise SettingError(
@@ -90,7 +100,7 @@ def check_companions(
                     f"{each.option} {each.given} would overwrite {inputs[path.resolve()]}; "
                     "choose another name"
                 )
-            if mask.resolve() in path.resolve().parents:
+            if isinstance(mask, Path) and mask.resolve() in path.resolve().parents:
                 raise SettingError(
                     f"{each.option} {path} lies inside the mask; choose another place"
                 )

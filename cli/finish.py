@@ -1,6 +1,5 @@
 """`tile-infer finish`: the end of a run in parts."""
 
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -11,7 +10,7 @@ from .terminal import Terminal
 
 
 def finish(
-    mask: Path,
+    mask: str,
     /,
     *,
     break_lock: bool = False,
@@ -22,7 +21,7 @@ def finish(
     It checks that every chunk and record is there, and builds the pyramid.
 
     Args:
-        mask: Folder of the mask.
+        mask: Folder of the mask, or its place at s3:// or gs://.
         break_lock: Take over a mask that a process of another machine holds; it must have ended.
         terminal: Where to print.
     """

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from cyclopts import Group, Parameter, Token
 
-from ..engine.backends.device import DEVICE_NAME
+from ..engine.backends.device import DEVICES
 from ..engine.settings import Settings
 from ..engine.sources.lengths import micrometers_per
 
@@ -105,13 +105,13 @@ def nodata_of(text: str) -> float | Literal["none"]:
 
 
 def device_of(text: str) -> str:
-    """Return the name of a device.
+    """Return the name of a device, or of several.
 
     Raises:
         ValueError: There is no such kind of device.
     """
-    if not DEVICE_NAME.fullmatch(text):
-        raise ValueError(f"{text!r} is no device; use auto, cpu, cuda or cuda:N")
+    if not DEVICES.fullmatch(text):
+        raise ValueError(f"{text!r} is no device; use auto, cpu, cuda, cuda:N or cuda:N,M")
     return text
 
 
@@ -211,7 +211,8 @@ class Options:
     all eight ways to turn it (dihedral)."""
 
     device: Annotated[str | None, _typed(device_of, "NAME", MACHINE)] = None
-    """Where the network runs: auto, cpu, cuda or cuda:N [default: auto]."""
+    """Where the network runs: cpu, cuda (all GPUs), cuda:N (one), cuda:N,M (some), or auto, that is
+    cuda where there is a GPU [default: auto]."""
     backend: Annotated[
         Literal["auto", "onnx", "torch", "openvino"] | None, Parameter(group=MACHINE)
     ] = None
@@ -229,11 +230,13 @@ class Options:
     batch_size: Annotated[int | None, Parameter(metavar="N", group=MACHINE)] = None
     """Tiles per run of the network."""
     workers: Annotated[int | None, Parameter(metavar="N", group=MACHINE)] = None
-    """Blocks that are computed at the same time [default: one per core, two on a GPU]."""
+    """Blocks that are computed at the same time on each device [default: one per core, two on a
+    GPU]."""
     memory: Annotated[int | None, _typed(bytes_of, "SIZE", MACHINE)] = None
     """Host memory that the run may use, e.g. 4GB [default: half of what is free]."""
     device_memory: Annotated[int | None, _typed(bytes_of, "SIZE", MACHINE)] = None
-    """GPU memory by which tiles and batch are chosen, e.g. 16GB [default: most of what is free]."""
+    """Memory of each GPU by which tiles and batch are chosen, e.g. 16GB [default: most of what is
+    free]."""
 
     def settings(self) -> Settings:
         """Return what the engine takes.

@@ -17,7 +17,7 @@ from .terminal import Terminal
 
 
 def plan(
-    image: Path,
+    image: str,
     /,
     *,
     model: Path,

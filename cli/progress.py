@@ -22,6 +22,8 @@ class ProgressReport(Bar):
         detail = describe(progress)
         if self.show(progress.blocks_done, progress.blocks, detail) or self.terminal.quiet:
             return
+        if self.terminal.keeps:  # it would be old news
+            return
         if monotonic() - self.last_line >= PLAIN_INTERVAL_SECONDS:
             self.last_line = monotonic()
             share = progress.blocks_done / progress.blocks

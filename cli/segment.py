@@ -1,8 +1,8 @@
 """`tile-infer IMAGE... --model MODEL`: the main job."""
 
 import json
-from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ..engine.backends import Network, open_network
+from ..engine.backends.shared import SharedNetwork
 from ..engine.conduct import Conduct
 from ..engine.crew import Crew
 from ..engine.exports import SUFFIXES, ExportOptions, export
@@ -21,15 +22,17 @@ from ..engine.predict import DEFAULT, THREADS, predict
 from ..engine.prediction import Prediction
 from ..engine.settings import Settings
 from ..engine.sources import open_source
-from ..tiler.errors import DeviceError, OutputError, SettingError, failing_as
+from ..engine.url import Location, located
+from ..tiler.errors import OutputError, SettingError, failing_as
 from .companions import Companion, check_companions, companion
-from .failure import FAILED, explain
+from .images import images_of
 from .options import RESULT, Options
 from .outputs import into_folder, mask_paths
 from .palette import mask_colours
 from .preview import preview as draw_preview
 from .preview import write_png
 from .progress import ProgressReport
+from .several import segment_all
 from .sharing import ALONE, Sharing
 from .summary import columns, part_lines, run_lines, share_text
 from .terminal import Terminal
@@ -38,7 +41,7 @@ NO_OPTIONS = Options()
 
 
 def segment(
-    *images: Path,
+    *images: str,
     model: Path,
     out: Annotated[str | None, Parameter(group=RESULT, metavar="PATH")] = None,
     conduct: Annotated[Conduct, Parameter(name="*", group=RESULT)] = DEFAULT,
@@ -54,11 +57,12 @@ def segment(
     The same command continues a run that was stopped.
 
     Args:
-        images: Images to segment: TIFF, Zarr, DICOM, PNG and others (docs/formats.md).
+        images: Images to segment: TIFF, Zarr, DICOM, PNG and others (docs/formats.md); folders of
+            them, or patterns such as '*.svs'; TIFF and Zarr also at s3://, gs:// and http(s)://.
         model: The network: an ONNX file, a bioimageio.yaml or its package, or with --trust-model
             TorchScript or torch.export.
-        out: Folder of the mask; for several images, or with a / at its end, the folder that masks
-            go into [default: slide.unet.zarr beside slide.tif].
+        out: Folder of the mask, or a place at s3:// or gs://; for several images, or with a / at
+            its end, the folder that masks go into [default: slide.unet.zarr beside slide.tif].
         conduct: What to do where something is wrong.
         sharing: With which other processes.
         preview: Picture of image and mask overlaid, at most 2048 px: a file, or .png for one beside
@@ -84,36 +88,40 @@ def segment(
             "same command without --part"
         )
     settings = options.settings()
-    shared = len(images) > 1 or into_folder(images, out)
+    found, notes = images_of([located(image) for image in images])
+    for note in notes:
+        terminal.note(note)
+    several = len(found) > 1 or bool(notes)
     # Opened once for all, and what fails for all need not be said for each.
-    opened = closing(open_network(model, **settings.of_network())) if shared else nullcontext()
+    opened: AbstractContextManager[Network | None] = nullcontext()
+    if several or into_folder(several, out):
+        opened = closing(SharedNetwork(open_network(model, **settings.of_network())))
     with opened as network:
         # The engine names a single mask.
         name = settings.mask_of(network.facts.name if network else model.stem)
-        paths = mask_paths(images, name, out)
-        check_companions(companions, images, model, name, paths)
-        with sharing.crew(terminal) as crew:
-            one = partial(
-                segment_one,
-                model=model,
-                settings=settings,
-                conduct=conduct,
-                terminal=terminal,
-                network=network,
-                part=part,
-                crew=crew,
+        paths = mask_paths(found, name, out, several=several)
+        check_companions(companions, found, model, name, paths)
+
+        def one(
+            image: Location, out: Location | None, crew: Crew, title: str | None = None
+        ) -> Prediction:
+            done = segment_one(
+                image, model, out, settings, conduct, terminal, network, part, crew, title
             )
-            if len(images) > 1:
-                return _segment_all(images, paths, one, settings, companions, terminal)
-            done = one(images[0], out=paths[0])
-    _write_companions(companions, done, images[0], settings, terminal)
+            _write_companions(companions, done, image, settings, terminal)
+            return done
+
+        with sharing.crew(terminal) as crew:
+            if several:
+                return segment_all(found, paths, one, crew, terminal)
+            one(found[0], paths[0], crew)
     return 0
 
 
 def segment_one(
-    image: Path,
+    image: Location,
     model: Path,
-    out: Path | None,
+    out: Location | None,
     settings: Settings,
     conduct: Conduct,
     terminal: Terminal,
@@ -126,7 +134,9 @@ def segment_one(
     begun: list[Path] = []
 
     def announce(plan: Plan) -> None:
-        begun.append(out or image.with_name(mask_name(image, settings.mask_of(plan.network.name))))
+        mask = out or image.with_name(mask_name(image, settings.mask_of(plan.network.name)))
+        if isinstance(mask, Path):
+            begun.append(mask)
         for note in plan.notes:
             terminal.note(note)
         share = crew.share(plan)
@@ -164,14 +174,14 @@ def segment_one(
 def _write_companions(
     companions: Sequence[Companion],
     done: Prediction,
-    image: Path,
+    image: Location,
     settings: Settings,
     terminal: Terminal,
 ) -> None:
     """Write report, other formats and picture of a finished mask; say where they are."""
     written = []
     for each in companions:
-        path = each.path(Path(done.report["mask"]))
+        path = each.path(located(done.report["mask"]))
         written.append((each.option.removeprefix("--"), str(path)))
         with failing_as(OutputError, "writing", str(path)):
             match each.suffix:
@@ -188,32 +198,3 @@ def _write_companions(
                     export(done, path, ExportOptions(colours=mask_colours(done.plan)))
     for line in columns(written):
         terminal.print(line)
-
-
-def _segment_all(
-    images: tuple[Path, ...],
-    paths: list[Path | None],
-    one: Callable[..., Prediction],
-    settings: Settings,
-    companions: Sequence[Companion],
-    terminal: Terminal,
-) -> int:
-    """Segment several images; one that fails does not keep the others from being done."""
-    failed: list[str] = []
-    for number, (image, path) in enumerate(zip(images, paths, strict=True), 1):
-        title = f"[{number}/{len(images)}] {image.name}"
-        try:
-            done = one(image, out=path, title=title)
-            _write_companions(companions, done, image, settings, terminal)
-        except DeviceError:
-            raise
-        except Exception as error:
-            failed.append(str(image))
-            text = explain(error).text
-            terminal.error(text if str(image) in text else f"{image}: {text}")
-            if terminal.verbose:
-                terminal.traceback()
-    terminal.print(f"{len(images) - len(failed)} of {len(images)} images done")
-    if failed:
-        terminal.error(f"{len(failed)} of {len(images)} images failed: {', '.join(failed)}")
-    return FAILED if failed else 0

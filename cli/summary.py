@@ -1,10 +1,11 @@
 """What a user reads of a report, a plan and a network."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.table import Table
 
+from ..engine.backends.device import device_text
 from ..engine.memory import human
 from ..engine.part import Part
 from ..engine.plan import Plan
@@ -82,11 +83,10 @@ def certificate_text(certificate: dict[str, Any]) -> str:
 
 
 def share_text(share: Share) -> str:
-    """Return what each of several processes has to do."""
-    processes = "1 process" if share.processes == 1 else f"{share.processes} processes"
-    return (
-        f"{processes}, up to {share.blocks} blocks and {human(share.memory_bytes)} of memory each"
-    )
+    """Return what each of several workers has to do."""
+    several = {"process": "processes", "device": "devices"}[share.kind]
+    workers = f"{share.workers} {share.kind if share.workers == 1 else several}"
+    return f"{workers}, up to {share.blocks} blocks and {human(share.memory_bytes)} of memory each"
 
 
 def _shares(report: dict[str, Any]) -> list[tuple[str, str]]:
@@ -143,14 +143,15 @@ def plan_lines(plan: Plan, share: Share | None = None) -> list[str]:
         + (f", {_size(pixel.pixel_size)} {plan.image.unit or ''}/px" if pixel.pixel_size else ""),
         "channels": ", ".join(map(str, plan.channels)),
         **({} if plan.nodata is None else {"nodata": f"{plan.nodata:g}"}),
-        "network": f"{plan.network.name}, {plan.execution.backend} on {plan.execution.device}, "
+        "network": f"{plan.network.name}, {plan.execution.backend} on {device_text(plan.devices)}, "
         f"{plan.execution.precision}",
         "mask": f"{_size(grid.shape)} px, "
         + ("exact" if plan.exact else "blended" if plan.blend else "not certified"),
         "tile": f"{_size(grid.tile)} px, for {_size(grid.core)} px of the mask",
         "tiles": f"{grid.tiles}, {plan.batch} per run",
         "block": f"{_size(grid.block)} px",
-        "blocks": f"{grid.blocks}, {plan.workers} at the same time",
+        "blocks": f"{grid.blocks}, {plan.workers} at the same time"
+        + (" on each device" if len(plan.devices) > 1 else ""),
         "chunk": f"{_size(grid.chunk)} px",
         "work": f"{plan.redundancy:.2f} x that of one whole pass",
         "memory": f"{human(plan.memory_bytes)} at most",
@@ -258,6 +259,20 @@ def network_table(network: dict[str, Any]) -> Table:
 
 def _size(size: tuple[float, float]) -> str:
     return f"{size[0]:g} x {size[1]:g}" if isinstance(size[0], float) else f"{size[0]} x {size[1]}"
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of as many cells each as indented lines, the cells of a column below each other.
+
+    >>> table([["a.tif", "9 px", "x"], ["long.tif", "10 px", "y"]])
+    ['  a.tif     9 px   x', '  long.tif  10 px  y']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  "
+        + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
 def columns(facts: Iterable[tuple[str, str]]) -> list[str]:

@@ -3,9 +3,11 @@
 import json
 import logging
 import sys
+import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from io import TextIOWrapper
 from typing import Any, TextIO
 
@@ -21,6 +23,41 @@ LONGEST_LINE = 4000
 """Characters of a message: what is longer was not meant for people."""
 
 
+class Lines:
+    """What one of several threads prints: kept until it is its turn, then shown at once."""
+
+    def __init__(self) -> None:
+        """Keep all."""
+        self._kept: list[Callable[[], None]] | None = []
+        self._lock = threading.RLock()  # what is shown may warn, and that is shown as well
+
+    @property
+    def kept(self) -> bool:
+        """Whether it is not its turn yet."""
+        return self._kept is not None
+
+    def put(self, show: Callable[[], None]) -> None:
+        """Show something, now or later."""
+        with self._lock:
+            if self._kept is None:
+                show()
+            else:
+                self._kept.append(show)
+
+    def drop(self) -> None:
+        """Forget what is kept."""
+        with self._lock:
+            if self._kept is not None:
+                self._kept = []
+
+    def release(self) -> None:
+        """Show what is kept, and from now on all at once."""
+        with self._lock:
+            kept, self._kept = self._kept or [], None
+            for show in kept:
+                show()
+
+
 class Terminal:
     """What a command prints with."""
 
@@ -29,6 +66,7 @@ class Terminal:
         # Without markup, so that brackets in a file name stay brackets.
         self.stdout = _Console(markup=False, highlight=False, emoji=False)
         self.stderr = _Console(stderr=True, markup=False, highlight=False, emoji=False)
+        self._thread = threading.local()
         for stream in (sys.stdout, sys.stderr):  # a file name need not be valid Unicode
             if isinstance(stream, TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
@@ -37,7 +75,7 @@ class Terminal:
         """Print a result, unless quiet."""
         if not self.quiet:
             shown = _one_line(text) if isinstance(text, str) else text
-            self.stdout.print(shown, soft_wrap=isinstance(text, str))
+            self.show(partial(self.stdout.print, shown, soft_wrap=isinstance(text, str)))
 
     def json(self, value: dict[str, Any]) -> None:
         """Print a result for programs, quiet or not."""
@@ -63,7 +101,33 @@ class Terminal:
     def say(self, kind: str, text: str, style: str = "") -> None:
         """Print ``kind: text`` as one line on stderr."""
         line = Text.assemble((f"{kind}:", style), " ", _one_line(text))
-        self.stderr.print(line, soft_wrap=True)
+        self.show(partial(self.stderr.print, line, soft_wrap=True))
+
+    def show(self, show: Callable[[], None]) -> None:
+        """Call what shows something, when it is this thread's turn."""
+        lines = self._lines
+        if lines is None:
+            show()
+        else:
+            lines.put(show)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether what this thread prints is shown later."""
+        return self._lines is not None and self._lines.kept
+
+    @property
+    def _lines(self) -> Lines | None:
+        return getattr(self._thread, "lines", None)
+
+    @contextmanager
+    def keeping(self, lines: Lines) -> Iterator[None]:
+        """Have what this thread prints shown when it is its turn."""
+        self._thread.lines = lines
+        try:
+            yield
+        finally:
+            del self._thread.lines
 
     @contextmanager
     def in_charge(self) -> Iterator[None]:

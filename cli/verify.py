@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ..engine.certificate import doubt
+from ..engine.url import located
 from ..engine.verify import verify as verify_mask
 from ..tiler.errors import SettingError
 from .failure import FAILED
@@ -14,10 +15,10 @@ from .terminal import Terminal
 
 
 def verify(
-    mask: Path,
+    mask: str,
     /,
     *,
-    image: Annotated[Path | None, Parameter(metavar="FILE")] = None,
+    image: Annotated[str | None, Parameter(metavar="FILE")] = None,
     model: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     fraction: Annotated[float, Parameter(metavar="X")] = 0.01,
     seed: Annotated[int | None, Parameter(metavar="N")] = None,
@@ -31,7 +32,7 @@ def verify(
     should not.
 
     Args:
-        mask: The mask, a Zarr that this program wrote.
+        mask: The mask, a Zarr that this program wrote, in a folder or at s3:// or gs://.
         image: What it was made of [default: the file of that name beside the mask].
         model: The network [default: the file of that name beside the mask].
         fraction: How much of the mask, up to 1; one tile at least [default: 0.01].
@@ -52,7 +53,7 @@ def verify(
     if json:
         terminal.json(found)
     else:
-        terminal.print(str(mask))
+        terminal.print(str(located(mask)))
         for line in columns([("verified", certificate_text(found))]):
             terminal.print(line)
     wrong = doubt(certificate, plan)

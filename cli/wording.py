@@ -23,7 +23,7 @@ _IF_ASSIGNED = "|".join(
         *("network", "validation", "label_kind", "min_size", "iou", "truth", "image", "model"),
     ]
 )
-_ASSIGNED = re.compile(rf"(?<![\w./-])({_NAMES}|{_IF_ASSIGNED})=(?=\S)")
+_ASSIGNED = re.compile(rf"(?<![\w./-])({_NAMES}|{_IF_ASSIGNED})=(?:(True\b)|(?=\S))")
 _MENTIONED = re.compile(rf"\b((?:use|with|give|choose|say|leave) )({_NAMES})\b(?![=./-])")
 _PAIRED = re.compile(
     rf"\b({_NAMES})( and |/)({_NAMES})\b(?= (?:go together|contradict))"
@@ -38,9 +38,11 @@ def as_options(text: str) -> str:
     '--batch-size 0 is not possible; use 1 or more'
     >>> as_options("/data is a file; choose another place with out")
     '/data is a file; choose another place with --out'
+    >>> as_options("if that has ended, give break_lock=True")
+    'if that has ended, give --break-lock'
     """
     text = _PAIRED.sub(_pair, text)
-    text = _ASSIGNED.sub(lambda found: f"{_option(found[1])} ", text)
+    text = _ASSIGNED.sub(lambda found: _option(found[1]) + ("" if found[2] else " "), text)
     return _MENTIONED.sub(lambda found: f"{found[1]}{_option(found[2])}", text)
 
 

@@ -1,9 +1,9 @@
 """The unit of work: read a block's region, run its tiles, write its chunks."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -57,6 +57,8 @@ class Worker:
     """What the time goes to."""
     less: dict[Box, tuple[int, int, int]] = field(default_factory=dict)
     """What the tiles of a block under way were run with, where memory did not suffice."""
+    turn: Callable[[], AbstractContextManager[None]] = nullcontext
+    """What a batch waits for before it is run, and holds meanwhile."""
 
 
 def infer_block(worker: Worker, block: int) -> Record:
@@ -85,7 +87,7 @@ def infer_block(worker: Worker, block: int) -> Record:
     lap("reading")
     stored, device = plan.stored_scores and plan.stored_scores[1], plan.execution.device
     network = f"{plan.network.name} on {plan.image.name}"
-    with _telling(ModelError, "running", network, where, device):
+    with _telling(ModelError, "running", network, f"{where} on {device}", device):
         labels, scores = infer_box(worker, box, pixels, stored)
     less = worker.less.pop(box, None)
     with _telling(OutputError, "assembling", mask.place, where):
@@ -233,8 +235,10 @@ def _run_batch(
         views += views[-1:] * (batch - len(views))
     stacked = np.stack(views)
     stopwatch.lap("assembling")
-    output = worker.run(stacked)
-    stopwatch.lap("network")
+    with worker.turn():
+        stopwatch.lap("waiting")
+        output = worker.run(stacked)
+        stopwatch.lap("network")
     check_output(output, worker.plan, len(stacked))
     return output
 

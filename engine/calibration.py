@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .backends.base import Backend, Execution, Recipe, Runner
 from .layout import COST_OF_SIDE, Layout
+from .places import alone
 
 WORTH_TILES = 50
 """For each that runs at the same time: of less work than so many of the smallest tiles, nothing is
@@ -147,17 +148,19 @@ class _Meter:
 
     def measure(self, layout: Layout) -> bool:
         """Say whether a layout's rate is known, now that it was run if it was not."""
-        key, begun = name(layout), self.clock()
+        key = name(layout)
         if key in self.rates:
             return True
-        try:
-            self.rates[key] = self._rate(layout)
-        except Exception as error:  # out of memory has a type of its own in each library
-            log.info("not measured: %s: %s", key, error)
-            return False
-        finally:
-            self.spent += self.clock() - begun
-            self.memory_bytes = max(self.memory_bytes, layout.memory_bytes)
+        with alone():
+            begun = self.clock()
+            try:
+                self.rates[key] = self._rate(layout)
+            except Exception as error:  # out of memory has a type of its own in each library
+                log.info("not measured: %s: %s", key, error)
+                return False
+            finally:
+                self.spent += self.clock() - begun
+                self.memory_bytes = max(self.memory_bytes, layout.memory_bytes)
         return True
 
     def pace(self, layout: Layout) -> float:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any, Literal
 
 import msgspec
@@ -21,6 +22,7 @@ from .block import Worker, infer_box, read_box
 from .conduct import VERIFIED, Conduct
 from .halving import is_out_of_memory
 from .nodata import leave_out
+from .places import Places
 from .plan import Plan
 from .smaller import ShrinkingRunner
 from .sources import Source
@@ -82,6 +84,7 @@ def certify(
     mask: Mask,
     conduct: Conduct,
     seed: int | None = None,
+    places: Places | None = None,
 ) -> Certificate | None:
     """Compute tiles drawn at random again, in another partition and in fp32, and compare.
 
@@ -93,13 +96,16 @@ def certify(
         conduct: How much is compared (``verify``), and what becomes of pixels that cannot be read.
         seed: What places are drawn by; by default the plan, so that a run that was continued has
             the certificate of one that was not.
+        places: What is shared with other images: each tile counts as a block of the run.
 
     Returns:
         What came of it; ``None`` where the network allows no other tiles.
 
     Raises:
         TileInferError: Image or network fail; the text says that it happened here.
+        Stopped: Nothing may be computed any more.
     """
+    places = places or Places()
     other = other_partition(plan)
     if other is None:
         return None
@@ -111,19 +117,21 @@ def certify(
     comparison = _Comparison(other.recipe)
     with ExitStack() as opened:
         opened.enter_context(_told(mask))
-        again = opened.enter_context(_opened(other, source, network, conduct))
+        again = opened.enter_context(_opened(other, source, network, conduct, places))
         before = None
         if stored is None and spare:
-            before = opened.enter_context(_opened(_with_scores(plan), source, network, conduct))
+            own = _with_scores(plan)
+            before = opened.enter_context(_opened(own, source, network, conduct, places))
         for number, cell in enumerate(cells):
-            labels, scores = _computed(again, cell)
-            comparison.labels(labels, scores, np.asarray(mask.levels[0][cell.slices]))
-            if stored is not None:
-                comparison.scores(scores, np.asarray(stored[(slice(None), *cell.slices)]))
-            elif before is not None and number < spare:
-                part = _of_one_tile(plan.grid, cell)
-                here = part.shift(-cell.y.start, -cell.x.start).slices
-                comparison.scores(scores[(slice(None), *here)], _computed(before, part)[1])
+            with places.blocks.part(Fraction(1, plan.blocks_in_flight)):
+                labels, scores = _computed(again, cell)
+                comparison.labels(labels, scores, np.asarray(mask.levels[0][cell.slices]))
+                if stored is not None:
+                    comparison.scores(scores, np.asarray(stored[(slice(None), *cell.slices)]))
+                elif before is not None and number < spare:
+                    part = _of_one_tile(plan.grid, cell)
+                    here = part.shift(-cell.y.start, -cell.x.start).slices
+                    comparison.scores(scores[(slice(None), *here)], _computed(before, part)[1])
     return comparison.certificate(other, seed, len(cells))
 
 
@@ -206,9 +214,12 @@ def _of_one_tile(grid: Grid, cell: Box) -> Box:
 
 
 @contextmanager
-def _opened(plan: Plan, source: Source, network: Network, conduct: Conduct) -> Iterator[Worker]:
+def _opened(
+    plan: Plan, source: Source, network: Network, conduct: Conduct, places: Places
+) -> Iterator[Worker]:
     with ThreadPoolExecutor(1, "device") as device:
-        yield Worker(plan, source, ShrinkingRunner(network, plan), None, device, conduct)
+        run, turn = ShrinkingRunner(network, plan), places.device.part
+        yield Worker(plan, source, run, None, device, conduct, turn=turn)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Blocks computed by the workers of a Dask cluster, which schedules them."""
 
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from importlib.metadata import version
 from itertools import islice
@@ -25,18 +26,25 @@ from ..tiler.errors import (
 from .cluster_worker import BlockPlugin, Done, Means, Order, compute_block, try_out
 from .crew import Effort, Job
 from .memory import human
+from .places import Places
 from .plan import Plan
 from .shares import Share, share_of_workers, worker_bytes
 from .sources.array import is_array, is_dask
 from .stitcher.lock import lock_text
 from .stitcher.records import Record
 from .stitcher.store import remove_cut_files
+from .url import Location, Url, located
+from .url_store import UrlStore
 
 _AHEAD = 3
 """Blocks submitted for each thread of the cluster: one is computed, the next wait at hand."""
 
 _FEWEST = 16
 """Blocks submitted at least: a cluster that grows with its work sees that there is some."""
+
+_AGAIN = 4
+"""How often a block is submitted again that the scheduler gave up: each time after the loss of four
+workers, unless it is configured otherwise."""
 
 _LOOK_SECONDS = 2.0
 """Between two looks at how large the cluster is."""
@@ -51,6 +59,7 @@ class Cluster:
     """
 
     elsewhere = True
+    places: Places | None = None
 
     def __init__(self, client: Any, resources: Mapping[str, float] | None = None) -> None:
         """Use a cluster.
@@ -121,11 +130,11 @@ class Cluster:
     def _order(self, job: Job) -> tuple[Order, Any]:
         """Return what workers are sent, and where they find the pixels of an image without path."""
         store = job.mask.store
-        assert isinstance(store, LocalStore), "workers write to a folder"
+        assert isinstance(store, LocalStore | UrlStore), "workers see the output"
         lock = lock_text(store)
         assert lock is not None, "the run holds its output"
         image, model = (
-            Path(each).absolute() if isinstance(each, str | os.PathLike) else each
+            _for_workers(each) if isinstance(each, str | os.PathLike | Url) else each
             for each in (job.image, job.model)
         )
         pixels = None
@@ -135,7 +144,7 @@ class Cluster:
         order = Order(
             image=image,
             model=model,
-            out=Path(store.root).absolute(),
+            out=store.url if isinstance(store, UrlStore) else Path(store.root).absolute(),
             lock=lock,
             fingerprint=job.plan.fingerprint,
             settings=job.settings,
@@ -181,16 +190,16 @@ class Cluster:
         """Yield finished blocks, a bounded number of which is submitted at any time."""
         client, todo = self.client, iter(blocks)
         window, flying = _Window(client), dict[Any, int]()
-        finished = distributed.as_completed(loop=client.loop)
+        finished, again = distributed.as_completed(loop=client.loop), Counter[int]()
 
-        def submit(count: int) -> None:
-            for block in islice(todo, max(0, count)):
+        def submit(blocks: Iterable[int]) -> None:
+            for block in blocks:
                 future = client.submit(
                     compute_block,
                     name,
                     block,
                     pixels,
-                    key=f"infer_block-{name}-{block}",
+                    key=f"infer_block-{name}-{block}-{again[block]}",
                     resources=dict(resources) or None,
                     pure=False,
                 )
@@ -199,14 +208,53 @@ class Cluster:
 
         try:
             with _answering():
-                submit(window.size())
-                for future in finished:
-                    yield _result(future, flying.pop(future))
-                    submit(window.size() - len(flying))
+                submit(islice(todo, window.size()))
+                for batch in finished.batches():
+                    ended = {future: flying.pop(future) for future in batch}
+                    for future, block in list(ended.items()):
+                        if again[block] < _AGAIN and _lost_its_workers(future):
+                            del ended[future]
+                            again[block] += 1
+                            submit([block])
+                    if all(future.status not in ("error", "cancelled") for future in ended):
+                        submit(islice(todo, max(0, window.size() - len(flying))))
+                    yield from _results(client, ended)
         finally:
             if flying:
                 with suppress(Exception):
                     client.cancel(list(flying))
+
+
+def _lost_its_workers(future: Any) -> bool:
+    """Say whether the scheduler gave a block up, after it was lost with one worker after another.
+
+    It counts blocks that only waited at a worker as well: where workers come and go, that says
+    little of a block.
+    """
+    return future.status == "error" and isinstance(future.exception(), distributed.KilledWorker)
+
+
+def _results(client: Any, ended: Mapping[Any, int]) -> Iterator[Done]:
+    """Yield what workers tell of blocks that ended, by their futures; fetched together.
+
+    Raises:
+        TileInferError: One of them failed; the others have been told.
+    """
+    good = {each: block for each, block in ended.items() if each.status == "finished"}
+    try:
+        yield from client.gather(list(good))
+    except Exception:  # of which one, is told by asking for each
+        for future, block in good.items():
+            yield _result(future, block)
+    for future, block in ended.items():
+        if future not in good:
+            yield _result(future, block)
+
+
+def _for_workers(place: str | os.PathLike[str] | Url) -> Location:
+    """Return where a worker finds what was named here."""
+    found = located(place)
+    return found if isinstance(found, Url) else found.absolute()
 
 
 def _result(future: Any, block: int) -> Done:

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 from distributed import WorkerPlugin, get_worker
+from zarr.abc.store import Store
 from zarr.storage import LocalStore
 
 from ..tiler.errors import ImageError, ModelError, OutputError, TileInferError
@@ -28,6 +29,8 @@ from .stitcher.lock import lock_text
 from .stitcher.mask import Mask
 from .stitcher.records import Record
 from .stitcher.store import stored_plan
+from .url import Location
+from .url_store import UrlStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +41,8 @@ class Order:
     """Path of the image, or a Dask array; ``None`` for pixels that come with the blocks."""
     model: Any
     """Path of the network, or a module."""
-    out: Path
-    """Folder of the mask."""
+    out: Location
+    """Folder of the mask, or its URL."""
     lock: str
     """What the run's lock says, by which a worker knows the folder."""
     fingerprint: str
@@ -158,7 +161,7 @@ class BlockPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no typ
             raise ModelError(
                 f"{plan.network.name} has other content there than where the run began"
             )
-        mask = Mask(LocalStore(order.out), plan, alone=False)
+        mask = Mask(_store_of(order), plan, alone=False)
         places = min(plan.workers, self._worker.state.nthreads)
         run = ShrinkingRunner(network, plan, prepare(network, plan))
         workplace = Workplace(plan, source, run, mask, order.conduct, places)
@@ -177,16 +180,20 @@ class BlockPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no typ
         )
 
 
+def _store_of(order: Order) -> Store:
+    return LocalStore(order.out) if isinstance(order.out, Path) else UrlStore(order.out)
+
+
 def _plan_of(order: Order) -> Plan:
     """Return the plan that lies in the output, which has to be the folder that the run writes."""
-    store = LocalStore(order.out)
+    store = _store_of(order)
     try:
         stored = stored_plan(store)
     except OutputError:
         stored = None
     if stored is None or lock_text(store) != order.lock:
         raise OutputError(f"{order.out} is not there, or is another folder")
-    if not os.access(order.out, os.W_OK | os.X_OK):
+    if isinstance(order.out, Path) and not os.access(order.out, os.W_OK | os.X_OK):
         raise OutputError(f"{order.out} cannot be written to")
     plan = Plan.from_dict(stored)
     if plan.fingerprint != order.fingerprint:

@@ -7,14 +7,14 @@ from ..tiler.errors import TileInferWarning
 from .crew import Crew, Effort, Job
 from .halving import memory_of
 from .pipeline import Clock, Progress
-from .stitcher.records import Record
+from .stitcher.records import Record, Records
 
 
 def compute_blocks(
     job: Job,
     crew: Crew,
     todo: Sequence[int],
-    records: dict[int, Record],
+    records: Records,
     on_progress: Callable[[Progress], None] | None,
 ) -> Effort:
     """Compute blocks and write them.
@@ -27,16 +27,19 @@ def compute_blocks(
         on_progress: Called at the start and after every block.
     """
     plan = job.plan
-    sizes = {block: plan.grid.block_box(block).shape for block in todo}
+
+    def pixels(block: int) -> int:
+        height, width = plan.grid.block_box(block).shape
+        return height * width
+
     blocks = len(records) + len(todo)
-    clock = Clock(blocks, len(records), sum(height * width for height, width in sizes.values()))
+    clock = Clock(blocks, len(records), sum(map(pixels, todo)))
     if on_progress:
         on_progress(clock.now())
 
     def keep(record: Record) -> None:
-        records[record.block] = record
-        height, width = sizes[record.block]
-        progress = clock.tick(height * width)
+        records.add(record)
+        progress = clock.tick(pixels(record.block))
         if on_progress:
             on_progress(progress)
 
@@ -44,8 +47,9 @@ def compute_blocks(
         warnings.warn(news, TileInferWarning, stacklevel=8)
 
     effort = crew.compute(job, todo, keep, tell)
-    if effort.most_at_once is not None:
-        short = f"{memory_of(plan.execution.device)} ran out"
-        now = f"ran {effort.most_at_once} tiles at once instead of {plan.batch}"
-        warnings.warn(f"{short}: {now}", TileInferWarning, stacklevel=4)
+    for each in effort.devices:
+        if each.most_at_once is not None:
+            now = f"ran {each.most_at_once} tiles at once instead of {plan.batch}"
+            short = f"{memory_of(each.device)} ran out"
+            warnings.warn(f"{short}: {now}", TileInferWarning, stacklevel=4)
     return effort

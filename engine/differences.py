@@ -1,6 +1,7 @@
 """How what is asked for differs from what a mask was begun with."""
 
 from .backends import Network
+from .backends.device import device_kind
 from .backends.metadata import differing
 from .channels import choose_channels
 from .levels import choose_level
@@ -60,6 +61,6 @@ def _same_setting(name: str, value: object, before: object) -> bool:
         return str(value).upper() == str(before).upper()
     if value == "fast":  # like auto: the first run has resolved it
         return True
-    if name == "device":  # the first run has resolved cuda to cuda:0
-        return before == ("cuda:0" if value == "cuda" else value)
+    if name == "device":  # which ones of a kind, and how many, is no matter
+        return device_kind(str(before)) == device_kind(str(value))
     return value == before

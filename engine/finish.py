@@ -11,18 +11,19 @@ from .predict import opened_mask
 from .prediction import Prediction, build_report
 from .stitcher.lock import one_writer
 from .stitcher.store import open_store, place, stored_plan
+from .url import Url
 
 _NAMED = 8
 """Blocks that a refusal names."""
 
 
-def finish(out: str | os.PathLike[str], *, break_lock: bool = False) -> Prediction:
+def finish(out: str | os.PathLike[str] | Url, *, break_lock: bool = False) -> Prediction:
     """Complete a mask whose parts have all been computed.
 
     Every chunk is decoded and every record read. A mask that is complete stays as it is.
 
     Args:
-        out: Folder of the mask.
+        out: Folder or URL of the mask.
         break_lock: Take over what a process of another machine holds; it must have ended.
 
     Returns:
@@ -46,7 +47,7 @@ def finish(out: str | os.PathLike[str], *, break_lock: bool = False) -> Predicti
         report = build_report(
             plan,
             place(store),
-            records.values(),
+            records,
             unread.values(),
             mask.changed(),
             perf_counter() - begun,

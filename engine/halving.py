@@ -88,5 +88,5 @@ def with_less_memory(plan: Plan, settings: Settings) -> Settings | None:
     """Return settings for half the batch, or half the GPU's memory; ``None`` at the end."""
     if plan.batch > 1 and plan.network.batch is None:
         return replace(settings, batch_size=plan.batch // 2)
-    half = device_budget(plan.execution.device, settings) // 2
+    half = device_budget(plan.devices, settings) // 2
     return replace(settings, device_memory=half) if half >= _LEAST_BYTES else None

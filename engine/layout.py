@@ -52,7 +52,7 @@ class Layout:
 
     @property
     def at_once(self) -> int:
-        """Tiles that are run at the same time."""
+        """Tiles that are run at the same time on each device."""
         return self.execution.workers * self.batch
 
     @property
@@ -72,6 +72,7 @@ def plan_layouts(
     work: Work,
     network: NetworkFacts,
     execution: Execution,
+    devices: Sequence[str],
     settings: Settings,
 ) -> list[Layout]:
     """Return the layouts that fit the memory, the smallest tile first; at least one.
@@ -83,13 +84,14 @@ def plan_layouts(
         work: Of the network's layers.
         network: What it says of itself.
         execution: Where it runs; workers and threads are chosen here.
+        devices: Which run it, that one among them.
         settings: Their ``memory``, ``device_memory``, ``batch_size`` and ``workers`` count.
 
     Raises:
         SettingError: Not even the smallest tile can be run in the memory there is.
     """
     kind = execution.device.partition(":")[0]
-    device_bytes = device_budget(execution.device, settings)
+    device_bytes = device_budget(devices, settings)
     host_bytes = host_budget(settings)
     fitting: list[Layout] = []
     tight: list[Layout] = []
@@ -105,7 +107,7 @@ def plan_layouts(
         )
         try:
             grid, workers, memory_bytes = fit_memory(
-                tiling.grid, recipe, tile_bytes, batch, at_once, kind, settings
+                tiling.grid, recipe, tile_bytes, batch, at_once, devices, settings
             )
         except SettingError as error:
             refusal = refusal or error

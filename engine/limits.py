@@ -72,7 +72,7 @@ def _check_memory(plan: Plan, in_memory: bool, settings: Settings) -> None:
     if plan.memory_bytes > limit:
         raise SettingError(
             f"the run needs {human(plan.memory_bytes)} of memory and may use {human(limit)}; "
-            "use a smaller tile or batch, fewer workers, or more memory"
+            "use a smaller tile or batch, fewer workers or devices, or more memory"
         )
     needed = plan.memory_bytes + plan.output_bytes
     if in_memory and needed > limit:

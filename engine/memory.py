@@ -2,7 +2,9 @@
 
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 
 from .cgroups import group_bytes
@@ -10,18 +12,35 @@ from .cgroups import group_bytes
 ROOT = Path("/")
 """Where the system tells its limits; tests have trees of their own."""
 
+_KEPT: ContextVar[int | None] = ContextVar("kept", default=None)
+
 
 def available_bytes(root: Path = ROOT) -> int:
     """Return the host memory that can be used without swapping and within every limit.
 
     The least of what the machine has free, what the control groups (containers, jobs) leave, and
-    what the process may still map.
+    what the process may still map; and what this thread is `counting_on`.
 
     Args:
         root: Folder of the file system.
     """
     limits = (_free_bytes(root), group_bytes(root), _address_bytes(root))
-    return min(limit for limit in limits if limit is not None)
+    kept = _KEPT.get()
+    given_back = 0 if kept is None else max(0, held_bytes() - kept)
+    return min(limit for limit in limits if limit is not None) + given_back
+
+
+@contextmanager
+def counting_on(kept_bytes: int | None) -> Iterator[None]:
+    """Count as available in this thread what the process holds beyond so much, at any moment.
+
+    Others of it will have given it back; ``None`` is for where there are no others.
+    """
+    token = _KEPT.set(kept_bytes)
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
 
 
 def _free_bytes(root: Path) -> int:
@@ -45,6 +64,11 @@ def _address_bytes(root: Path) -> int | None:
 def resident_bytes() -> int:
     """Return the memory that this process holds now; 0 where the system does not say."""
     return (_told(ROOT / "proc/self/status", "VmRSS:") or 0) * 1024
+
+
+def held_bytes() -> int:
+    """Return what of it is no file's content, which counts as available; 0 where nobody says."""
+    return (_told(ROOT / "proc/self/status", "RssAnon:") or 0) * 1024
 
 
 def _told(path: Path, name: str) -> int | None:

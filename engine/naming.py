@@ -4,6 +4,8 @@ import hashlib
 import re
 from pathlib import Path
 
+from .url import Location
+
 LONGEST_BYTES = 200
 """Of a mask's name. File systems take 255; a file beside the mask has a longer ending."""
 
@@ -31,7 +33,7 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub("?", text)
 
 
-def mask_name(image: Path, model: str) -> str:
+def mask_name(image: Location, model: str) -> str:
     """Return the name of an image's mask: one part of a path, whatever the model is called.
 
     What is too long is cut, and told apart by a hash.

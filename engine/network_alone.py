@@ -25,15 +25,19 @@ ROUND_SECONDS = 1.0
 def network_alone(model: Any, plan: Plan, settings: Settings) -> float:
     """Return the tiles per second of a plan's network, fed noise that is in memory already.
 
-    The same graph runs on the same device as in a run, in the same batches and as many at a time.
+    The same graph runs on the same device as in a run, in the same batches and as many at a time;
+    on several devices one after the other, and their rates are added.
 
     Args:
         model: The network, as for ``predict_large``.
         plan: What it is run by.
         settings: How it is opened.
     """
-    with closing(open_network(model, **settings.of_network())) as network:
-        return tiles_per_second(prepare(network, plan), plan)
+    rate = 0.0
+    for device in plan.devices:
+        with closing(open_network(model, **settings.of_network())) as network:
+            rate += tiles_per_second(prepare(network, plan.on([device])), plan)
+    return rate
 
 
 def tiles_per_second(run: Runner, plan: Plan, clock: Callable[[], float] = perf_counter) -> float:

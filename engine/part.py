@@ -1,6 +1,7 @@
 """A part of a run: the blocks that one of several processes computes, such as a job of an array."""
 
 import re
+from array import array
 from dataclasses import dataclass
 
 from ..tiler.errors import SettingError
@@ -45,15 +46,16 @@ class Part:
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
 
-    def blocks(self, plan: Plan) -> list[int]:
+    def blocks(self, plan: Plan) -> "array[int]":
         """Return the part's blocks in the order in which they are computed.
 
         A stretch is at most a row of a strip, whose blocks share what is decoded of the image.
         """
         order = plan.strips.order(plan.grid, range(plan.grid.blocks))
         stretch = max(1, min(plan.strips.columns, len(order) // (_STRETCHES * self.count)))
-        return [
+        mine = (
             block
             for place, block in enumerate(order)
             if place // stretch % self.count == self.number
-        ]
+        )
+        return array("q", mine)

@@ -1,7 +1,8 @@
 """Everything that was decided before the first tile is run, as one value."""
 
 import hashlib
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ from ..tiler.errors import OutputError
 from ..tiler.grid import Grid
 from ..tiler.turn import Turn
 from .backends.base import Execution, NetworkFacts, Recipe
+from .backends.device import device_kind, device_list, device_text
 from .downsampling import downsampling
 from .footprint import disk_bytes
 from .probe import Probe
@@ -54,7 +56,7 @@ class Plan:
     recipe: Recipe
     """What runs on the device."""
     execution: Execution
-    """Where it runs."""
+    """Where it runs: the first of the devices, which are alike."""
     batch: int
     """Tiles per run."""
     class_names: tuple[str, ...]
@@ -83,8 +85,26 @@ class Plan:
 
     @property
     def workers(self) -> int:
-        """Blocks computed at the same time."""
+        """Blocks computed at the same time on each device."""
         return self.execution.workers
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Devices that share the blocks, each with as many workers."""
+        return device_list(self.settings.device or self.execution.device)
+
+    @property
+    def blocks_in_flight(self) -> int:
+        """Blocks that are read, computed or written at the same time: one more for each device."""
+        return len(self.devices) * (self.workers + 1)
+
+    def on(self, devices: Sequence[str]) -> "Plan":
+        """Return the plan for other devices of the same kind, or for some of its own."""
+        return replace(
+            self,
+            execution=replace(self.execution, device=devices[0]),
+            settings=replace(self.settings, device=device_text(devices)),
+        )
 
     @property
     def pixel_size(self) -> tuple[float, float] | None:
@@ -124,8 +144,9 @@ class Plan:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the plan; the same plan gives the same chunks."""
-        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()
+        """Hash of the plan; the same plan gives the same chunks, on however many devices."""
+        alike = replace(self.on([device_kind(self.execution.device)]), memory_bytes=0)
+        return hashlib.sha256(msgspec.json.encode(alike, order="sorted")).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain values, for JSON."""
@@ -174,7 +195,7 @@ class Plan:
             "channels": list(self.channels),
             "normalize": self.normalize,
             "nodata": self.nodata,
-            "device": self.execution.device,
+            "device": device_text(self.devices),
             "precision": self.execution.precision,
             "labels_changed": self.labels_changed,
             "backend": self.execution.backend,

@@ -9,6 +9,8 @@ from typing import Any
 from .augmentation import TURNS, turned_recipe
 from .backends import open_network
 from .backends.base import Execution, Network, Recipe
+from .backends.device import device_kind, device_text
+from .backends.device_facts import unlike_devices
 from .calibration import WORTH_TILES, calibrate, name
 from .calibration_cache import rates_path, store_rates, stored_rates
 from .channels import choose_channels
@@ -18,6 +20,7 @@ from .levels import choose_level, with_pixel_size
 from .memory import available_bytes
 from .nodata import choose_nodata
 from .normalize import largest_input, resolve_normalization
+from .places import alone
 from .plan import Plan
 from .precision import fastest_precision, real_precision
 from .probe_cache import inspect_once
@@ -62,8 +65,8 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
     image = with_pixel_size(source.facts, settings.mpp_image)
     level, level_notes, level_warnings = choose_level(image, network.facts, settings)
     channels = choose_channels(source, network, settings)
-    backend, device = choose_runtime(network.facts, settings)
-    kind = device.partition(":")[0]
+    backend, devices = choose_runtime(network.facts, settings)
+    kind = device_kind(devices[0])
     nodata, nodata_notes = choose_nodata(source.facts, settings.nodata)
     normalization = resolve_normalization(settings, network.facts, source, level, channels, nodata)
     largest = largest_input(source, level, channels, normalization, nodata)
@@ -85,13 +88,13 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
 
     def laid_out(execution: Execution, shape: tuple[int, int]) -> list[Layout]:
         found = choose_tilings(shape, probe, settings, kind)
-        return plan_layouts(found, recipe_of, len(turns), work, facts, execution, settings)
+        return plan_layouts(found, recipe_of, len(turns), work, facts, execution, devices, settings)
 
     def settled(execution: Execution) -> tuple[Layout, tuple[str, ...]]:
         ladder = partial(laid_out, execution, (LARGE_PX, LARGE_PX))
         return _settled(network, laid_out(execution, shape), ladder, settings)
 
-    execution = Execution(device, real_precision(settings.precision), backend=backend)
+    execution = Execution(devices[0], real_precision(settings.precision), backend=backend)
     execution, why_not = choose_form(network, recipe_of(smallest), execution, settings)
     layout, calibration_notes = settled(execution)
     form, reason = network.form(layout.recipe, layout.execution)
@@ -102,7 +105,8 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
     tiling, recipe, execution = layout.tiling, layout.recipe, layout.execution
     grid = tiling.grid
     spare_bytes = (settings.memory or available_bytes()) - layout.memory_bytes
-    strips = choose_strips(grid, image, level, execution.workers + 1, spare_bytes)
+    in_flight = len(devices) * (execution.workers + 1)
+    strips = choose_strips(grid, image, level, in_flight, spare_bytes)
     as_asked = settings.halo is None and settings.tolerance is None
     exact = tiling.fits and tiling.blend is None and as_asked and not probe.whole_numbers
     plan = Plan(
@@ -127,7 +131,7 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
         nodata=nodata,
         # Whom a run trusts is not handed on with its plan, which somebody else may have written.
         settings=replace(settings, trust_model=None).resolved(
-            device=device,
+            device=device_text(devices),
             backend=execution.backend,
             axes=source.facts.axes,
             precision=execution.precision,
@@ -149,6 +153,7 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
         notes=(
             normalization.note,
             *calibration_notes,
+            *unlike_devices(devices),
             *level_notes,
             *nodata_notes,
             *([f"the module is run as it is, one block at a time: {why_not}"] if slow else []),
@@ -169,7 +174,10 @@ def make_plan(source: Source, network: Network, settings: Settings) -> Plan:
             *([normalization.warning] if normalization.warning else []),
         ),
     )
-    return fastest_precision(plan, source, network) if settings.precision == "fast" else plan
+    if settings.precision != "fast":
+        return plan
+    with alone():
+        return fastest_precision(plan, source, network)
 
 
 def _settled(

@@ -1,13 +1,30 @@
-"""Results of threads: whoever waits for one is told if it can no longer come."""
+"""Threads of a pool: all are waited for in the end, and what they can no longer give is told."""
 
 from collections.abc import Collection
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from threading import Barrier
 from typing import TypeVar
 
 T = TypeVar("T")
 
 _LOOK_SECONDS = 1.0
 """How often somebody who waits looks whether the threads are still there."""
+
+
+def start_threads(pool: Executor, count: int) -> None:
+    """Start all threads of a new pool, before there is work.
+
+    One that was being started when an interruption came would not be known to the pool, nor waited
+    for in the end.
+    """
+    met = Barrier(count)
+    try:
+        waiting = [pool.submit(met.wait) for _ in range(count)]
+    except BaseException:
+        met.abort()
+        raise
+    for each in waiting:
+        each.result()
 
 
 def first_of(futures: Collection[Future[T]], pool: Executor) -> set[Future[T]]:

@@ -26,11 +26,13 @@ from .certificate import certify, doubt
 from .computing import compute_blocks
 from .conduct import Conduct
 from .crew import Crew, Effort, Job, Threads
+from .devices import on_devices_now
 from .differences import differences, dropped
 from .limits import check_limits, check_memory_asked, check_room_left
 from .naming import mask_name
 from .part import Part
 from .pipeline import Progress
+from .places import Places, side_by_side
 from .plan import Plan
 from .prediction import Prediction, build_report
 from .ready import make_ready
@@ -39,9 +41,11 @@ from .smaller import ShrinkingRunner
 from .sources import Source, open_source
 from .stitcher.lock import one_beginner, one_writer
 from .stitcher.mask import Mask
-from .stitcher.records import Record
+from .stitcher.records import Records
 from .stitcher.store import claim, clear, open_store, place, stored_plan
 from .stitcher.zarr_thread import settle_zarr, start_zarr
+from .url import Location, Url, located
+from .url_store import UrlStore
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +56,7 @@ THREADS = Threads()
 def predict(
     image: Any,
     model: Any,
-    out: str | os.PathLike[str] | Store | None,
+    out: str | os.PathLike[str] | Url | Store | None,
     settings: Settings,
     conduct: Conduct = DEFAULT,
     *,
@@ -78,23 +82,30 @@ def predict(
 
     Raises:
         TileInferError: As ``predict_large``.
+        Stopped: The images that share the crew's places are to end.
     """
-    begun = perf_counter()
+    begun, places = perf_counter(), crew.places or Places()
     with failing_as(TileInferError, "starting", "zarr's thread"):
         start_zarr()
     with ExitStack() as opened:
         source = opened.enter_context(closing(open_source(image, **settings.of_image())))
         if network is None:
             network = opened.enter_context(closing(open_network(model, **settings.of_network())))
-        default = _default_out(image, settings.mask_of(network.facts.name))
-        store = open_store(default if out is None else out)
+        if out is None:
+            out = _default_out(image, settings.mask_of(network.facts.name))
+        store = open_store(out)
         _keep_apart(image, store)
         _check_shared(store, conduct, part, crew)
         opened.enter_context(one_writer(store, conduct.break_lock, part))
+        using = opened.enter_context(ExitStack())
+        using.enter_context(places.network.part())
         with ExitStack() as beginning:
             if part is not None:
                 beginning.enter_context(one_beginner(store, conduct.break_lock))
-            plan, run = _settle(store, source, network, settings, conduct.overwrite)
+            with places.planning():
+                plan, run = _settle(store, source, network, settings, conduct.overwrite)
+            if side_by_side(plan.execution):
+                using.close()
             if run and part is None:  # this call has claimed the output
                 opened.enter_context(_given_up_if_empty(store, plan))
             for note in plan.notes:
@@ -122,6 +133,7 @@ def predict(
                 network=network,
                 run=run,
                 mask=mask,
+                places=places,
             )
             effort = compute_blocks(job, crew, todo, records, on_progress)
             del job
@@ -132,7 +144,7 @@ def predict(
             unread = mask.unread(None if part is None else mine)
         counts = effort.counts(source, mask)
         if part is None and (conduct.verify or (conduct.verify is None and not mask.certified)):
-            certificate = certify(plan, source, network, mask, conduct)
+            certificate = certify(plan, source, network, mask, conduct, places=places)
             with failing_as(OutputError, "writing the certificate to", mask.place):
                 mask.certify(certificate.to_dict() if certificate else None)
             if certificate and doubt(certificate, plan):
@@ -140,7 +152,7 @@ def predict(
         report = build_report(
             plan,
             mask.place,
-            records.values(),
+            records,
             unread.values(),
             mask.changed(),
             perf_counter() - begun,
@@ -152,12 +164,24 @@ def predict(
         return Prediction(mask.levels[0], mask.group, plan, report)
 
 
-def _default_out(image: Any, name: str) -> Path | MemoryStore:
-    """Return ``slide.unet.zarr`` beside ``slide.tif``; memory for an image that is no file."""
-    if isinstance(image, str | os.PathLike):
-        path = Path(image).absolute() if not Path(image).name else Path(image)
-        return path.with_name(mask_name(path, name))
-    return MemoryStore()
+def _default_out(image: Any, name: str) -> Location | MemoryStore:
+    """Return ``slide.unet.zarr`` beside ``slide.tif``; memory for an image that is no file.
+
+    Raises:
+        SettingError: The image is at a server that takes no files.
+    """
+    if not isinstance(image, str | os.PathLike | Url):
+        return MemoryStore()
+    place_of_image = located(image)
+    if isinstance(place_of_image, Url):
+        if place_of_image.is_read_only:
+            raise SettingError(
+                f"nothing can be written beside {place_of_image}; give out=PATH, or a place at "
+                "s3:// or gs://"
+            )
+        return place_of_image.with_name(mask_name(place_of_image, name))
+    path = place_of_image if place_of_image.name else place_of_image.absolute()
+    return path.with_name(mask_name(path, name))
 
 
 def _keep_apart(image: Any, store: Store) -> None:
@@ -166,6 +190,11 @@ def _keep_apart(image: Any, store: Store) -> None:
     if there is not None and there == store:
         raise OutputError("the output is the store of the image; choose another place with out")
     place_of_image = there.root if isinstance(there, LocalStore) else image
+    if isinstance(store, UrlStore):
+        url = there.url if isinstance(there, UrlStore) else place_of_image
+        url = located(url) if isinstance(url, str | Url) else None
+        if isinstance(url, Url) and (url.holds(store.url) or store.url.holds(url)):
+            raise OutputError(f"{store.url} and the image {url} overlap; use another out=URL")
     if not isinstance(place_of_image, str | os.PathLike) or not isinstance(store, LocalStore):
         return
     path, root = Path(place_of_image).resolve(), Path(store.root).resolve()
@@ -177,7 +206,7 @@ def _check_shared(store: Store, conduct: Conduct, part: Part | None, crew: Crew)
     """Refuse to share a run with processes that could not add to its output, or would lose it."""
     if part is None and not crew.elsewhere:
         return
-    if not isinstance(store, LocalStore):
+    if not isinstance(store, LocalStore | UrlStore):
         raise SettingError(
             f"{place(store)} is not seen by the other processes; give out=PATH, a folder that is"
         )
@@ -194,9 +223,7 @@ def _check_shared(store: Store, conduct: Conduct, part: Part | None, crew: Crew)
         )
 
 
-def opened_mask(
-    store: Store, plan: Plan, part: Part | None = None
-) -> tuple[Mask, dict[int, Record]]:
+def opened_mask(store: Store, plan: Plan, part: Part | None = None) -> tuple[Mask, Records]:
     """Return the mask, begun or continued, and the records of what is done of it, or of a part."""
     with failing_as(OutputError, "opening", place(store)):
         try:
@@ -257,4 +284,9 @@ def _settle(
     if missing:
         kept = f"{place(store)} was begun with {', '.join(missing)} and is kept so"
         warnings.warn(f"{kept}; use overwrite to do without", TileInferWarning, stacklevel=4)
-    return plan, run
+    if run is not None:
+        return plan, run
+    now = on_devices_now(plan, settings)
+    if now.memory_bytes > plan.memory_bytes:
+        check_limits(now, None, settings)
+    return now, None

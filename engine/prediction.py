@@ -11,10 +11,11 @@ import numpy as np
 import zarr
 from numpy.typing import DTypeLike, NDArray
 
+from .backends.device import device_text
 from .memory import peak_rss_bytes
 from .plan import Plan, network_summary
 from .stages import Stage
-from .stitcher.records import Record
+from .stitcher.records import Records
 from .stitcher.store import ZarrArray
 from .stitcher.unread_places import all_places
 from .unread import Unread
@@ -96,13 +97,13 @@ class Prediction:
 def build_report(
     plan: Plan,
     place: str,
-    records: Iterable[Record],
+    records: Records,
     unread: Iterable[Unread],
     changed: list[dict[str, Any]],
     seconds: float,
     blocks_run: int,
     stages: Mapping[Stage, float],
-    counts: Mapping[str, int | None],
+    counts: Mapping[str, Any],
     certificate: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Return the report, from the plan and the stored records but for what this run spent and did.
@@ -110,7 +111,7 @@ def build_report(
     Args:
         plan: The plan.
         place: Where the mask is.
-        records: One record for each block.
+        records: Those there are.
         unread: What could not be decoded of the image, for each block that lacks something.
         changed: What blocks were run with where memory ran out, and which.
         seconds: Time this run took.
@@ -122,12 +123,8 @@ def build_report(
     Returns:
         The figures. Shares of classes are of the pixels that have one, that of nodata is of all.
     """
-    records, unread = sorted(records, key=lambda record: record.block), list(unread)
-    pixels_of = np.array([record.pixels for record in records], np.int64)
-    totals = pixels_of.reshape(-1, len(plan.class_names)).sum(axis=0).tolist()
-    filled = sum(record.filled for record in records)
+    total, broken, unread = records.total(), records.not_computed(), list(unread)
     lost = sum(each.pixels for each in unread)
-    broken = {record.block: record.not_computed for record in records if record.not_computed}
     grid = plan.grid
     pixels = grid.shape[0] * grid.shape[1]
     pixel = plan.pixel_size
@@ -140,7 +137,7 @@ def build_report(
         "shape": list(grid.shape),
         "seconds": round(seconds, 3),
         "megapixels_per_second": round(pixels * share_run / 1e6 / seconds, 3) if seconds else None,
-        "device": plan.execution.device,
+        "device": device_text(plan.devices),
         "precision": plan.execution.precision,
         "backend": plan.execution.backend,
         "peak_rss_bytes": peak_rss_bytes(),
@@ -152,15 +149,18 @@ def build_report(
                 "label": label,
                 "name": name,
                 "pixels": count,
-                "share": round(count / max(1, sum(totals)), 6),
+                "share": round(count / max(1, sum(total.pixels)), 6),
                 "area": None if area is None else count * area,
             }
-            for label, (name, count) in enumerate(zip(plan.class_names, totals, strict=True))
+            for label, (name, count) in enumerate(zip(plan.class_names, total.pixels, strict=True))
         ],
-        "nodata": {"pixels": filled - lost, "share": round((filled - lost) / pixels, 6)},
+        "nodata": {
+            "pixels": total.filled - lost,
+            "share": round((total.filled - lost) / pixels, 6),
+        },
         "unread": {"pixels": lost, "level": plan.level, "places": all_places(unread)},
         "not_finite": {
-            "pixels": sum(broken.values()),
+            "pixels": total.not_computed,
             "blocks": [{"block": block, "pixels": count} for block, count in broken.items()],
         },
         "changed": changed,

@@ -1,4 +1,4 @@
-"""Choose which library runs a network, and on which device."""
+"""Choose which library runs a network, and on which devices."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from ..tiler.errors import DeviceError, MissingExtraError, SettingError
 from .backends.base import Backend, Execution, Network, NetworkFacts, Recipe
-from .backends.device import resolve_device
+from .backends.device import resolve_devices
 from .settings import Settings
 
 BACKENDS: dict[str, tuple[Backend, ...]] = {
@@ -16,8 +16,8 @@ BACKENDS: dict[str, tuple[Backend, ...]] = {
 """What runs an ONNX file, and what a Torch module; the first where nothing else is asked for."""
 
 
-def choose_runtime(network: NetworkFacts, settings: Settings) -> tuple[Backend, str]:
-    """Return the library that runs a network, and ``cpu`` or ``cuda:N``.
+def choose_runtime(network: NetworkFacts, settings: Settings) -> tuple[Backend, tuple[str, ...]]:
+    """Return the library that runs a network, and ``cpu`` or ``cuda:N`` for each device.
 
     Raises:
         DeviceError: The device cannot be had, or the library asked for does not run the network.
@@ -34,15 +34,15 @@ def choose_runtime(network: NetworkFacts, settings: Settings) -> tuple[Backend, 
     device = settings.device or "auto"
     if backend == "openvino" and device == "auto":
         device = "cpu"
-    device = resolve_device(device)
+    devices = resolve_devices(device)
     if asked == "auto" and backend == "onnx" and settings.precision == "bf16":  # it has none
-        backend = "openvino" if device == "cpu" else "torch"
+        backend = "openvino" if devices[0] == "cpu" else "torch"
         if backend == "openvino" and find_spec("openvino") is None:
             raise MissingExtraError(
                 "precision=bf16 needs the library openvino for an ONNX file on a CPU: pip install "
                 "openvino"
             )
-    return backend, device
+    return backend, devices
 
 
 def choose_form(
@@ -86,8 +86,8 @@ def attempts(network: NetworkFacts, settings: Settings) -> Iterator[Settings]:
     given up in the end.
     """
     yield settings
-    backend, device = choose_runtime(network, settings)
-    if device == "cpu":
+    backend, devices = choose_runtime(network, settings)
+    if devices[0] == "cpu":
         return
     if backend == "onnx" and settings.backend in (None, "auto") and find_spec("torch"):
         yield replace(settings, backend="torch")

@@ -52,7 +52,7 @@ _CHOICES = {
 
 
 _RESOLVED = {"device", "precision"}
-"""Settings of which a plan holds what became of them, such as ``cuda:0`` for ``cuda``."""
+"""Settings of which a plan holds what became of them, such as ``cuda:0,1`` for ``cuda``."""
 
 
 def typed(value: object, between: str = ",") -> str:
@@ -120,7 +120,8 @@ class Settings:
     """Options of a prediction, the same in Python and on the command line."""
 
     device: str | None = None
-    """Where the network runs: auto, cpu, cuda or cuda:N [default: auto]."""
+    """Where the network runs: cpu, cuda (all GPUs), cuda:N (one), cuda:N,M (some), or auto, that is
+    cuda where there is a GPU [default: auto]."""
     backend: Literal["auto", "onnx", "torch", "openvino"] | None = None
     """Library that runs the network: onnx is ONNX Runtime; openvino runs ONNX files too, on a CPU
     [default: onnx for an ONNX file, else torch]."""
@@ -180,13 +181,14 @@ class Settings:
     memory: int | None = None
     """Bytes of host memory that the run may use [default: half of what is free]."""
     device_memory: int | None = None
-    """Bytes of GPU memory by which tiles and batch are chosen [default: most of what is free]."""
+    """Bytes of each GPU's memory by which tiles and batch are chosen [default: most of what is
+    free]."""
     max_output: int | None = None
     """Bytes that the mask, and what is stored besides, may have before compression [default: what
     the disk holds]."""
     workers: int | None = None
-    """Blocks that are computed at the same time [default: one per core; two on a GPU; one for a
-    Torch module that keeps something from run to run]."""
+    """Blocks that are computed at the same time on each device [default: one per core; two on a
+    GPU; one for a Torch module that keeps something from run to run]."""
     halo: int | None = None
     """Pixels to crop from each side of a tile's output, instead of the measured halo."""
     tolerance: float | None = None

@@ -1,5 +1,6 @@
 """Batch, blocks and workers that fit the memory."""
 
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
@@ -8,8 +9,8 @@ from ..tiler.axis import CHUNK_PX, AxisGrid
 from ..tiler.errors import SettingError
 from ..tiler.grid import Grid
 from .backends.base import Execution, NetworkFacts, Recipe
-from .backends.device import cpu_cores
-from .backends.device_facts import device_memory
+from .backends.device import cpu_cores, device_kind
+from .backends.device_facts import device_memory, free_what_is_kept
 from .memory import available_bytes, human
 from .settings import Settings
 
@@ -43,12 +44,17 @@ def host_budget(settings: Settings) -> int:
     return settings.memory or available_bytes() // 2
 
 
-def device_budget(device: str, settings: Settings) -> int:
-    """Return the bytes of GPU memory that the layers' results may take; 0 on a CPU."""
+def device_budget(devices: Sequence[str], settings: Settings) -> int:
+    """Return the bytes of memory that the layers' results may take on each GPU; 0 on a CPU."""
+    return min(_budget(each, settings) // devices.count(each) for each in devices)
+
+
+def _budget(device: str, settings: Settings) -> int:
     if device == "cpu":
         return 0
     if settings.device_memory:
         return settings.device_memory
+    free_what_is_kept()  # of an image before, or of larger tiles that did not fit
     memory = device_memory(device)
     return DEVICE_BYTES if memory is None else int(_DEVICE_SHARE * memory.free)
 
@@ -102,7 +108,7 @@ def fit_memory(
     tile_bytes: int,
     batch: int,
     at_once: int,
-    device: str,
+    devices: Sequence[str],
     settings: Settings,
 ) -> tuple[Grid, int, int]:
     """Choose blocks and workers.
@@ -112,34 +118,36 @@ def fit_memory(
         recipe: What runs on the device.
         tile_bytes: Size of all layers' results for one tile.
         batch: Tiles per run.
-        at_once: Runs at the same time, at most.
-        device: Kind of device.
+        at_once: Runs at the same time on each device, at most.
+        devices: Where.
         settings: Their ``memory`` and ``workers`` count.
 
     Returns:
-        The grid with its blocks, the workers, and the bytes of host memory expected at most.
+        The grid with its blocks, the workers of each device, and the bytes of host memory expected
+        at most for all of them.
 
     Raises:
         SettingError: Even one worker with the smallest blocks needs more than there is.
     """
     budget, limit = host_budget(settings), settings.memory or available_bytes()
-    network_bytes = batch * tile_bytes if device == "cpu" else 0
+    kind, count = device_kind(devices[0]), len(devices)
+    network_bytes = batch * tile_bytes if kind == "cpu" else 0
     most = settings.workers or min(at_once, -(-grid.tiles // batch))
 
     def needed(grid: Grid, workers: int) -> int:
-        blocks = min(workers + 1, grid.blocks) * block_bytes(grid, recipe, batch)
-        return BASE_BYTES + workers * network_bytes + blocks
+        blocks = min(count * (workers + 1), grid.blocks) * block_bytes(grid, recipe, batch)
+        return BASE_BYTES + count * workers * network_bytes + blocks
 
     fewest = settings.workers or 1
     workers = next((n for n in range(most, fewest, -1) if needed(grid, n) <= budget), fewest)
     if needed(grid, workers) > limit:
         raise SettingError(
             f"the run needs {human(needed(grid, workers))} of memory and may use {human(limit)}; "
-            "use a smaller tile or batch, fewer workers, or more memory"
+            "use a smaller tile or batch, fewer workers or devices, or more memory"
         )
     # Blended tiles that reach into two blocks are run for both: there, large blocks come first.
-    fewest_blocks = workers if grid.blended else 4 * workers
-    for side in BLOCK_CHUNKS[device]:
+    fewest_blocks = count * (workers if grid.blended else 4 * workers)
+    for side in BLOCK_CHUNKS[kind]:
         larger = grid.with_blocks((_chunks(grid.y, side), _chunks(grid.x, side)))
         if larger.blocks >= fewest_blocks and needed(larger, workers) <= budget:
             return larger, workers, needed(larger, workers)

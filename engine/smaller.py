@@ -18,6 +18,9 @@ from .block import check_output
 from .halving import HalvingRunner, is_out_of_memory, memory_of
 from .plan import Plan
 
+_PREPARING = threading.Lock()
+"""Several devices prepare their networks one after the other: Torch traces one at a time."""
+
 
 def smaller_plan(plan: Plan) -> Plan | None:
     """Return a plan by whose tiles those of an exact plan can be run in parts.
@@ -128,7 +131,8 @@ class ShrinkingRunner:
     def _ready(self) -> HalvingRunner:
         with self._change:
             if self._run is None:
-                run = prepare(self._network, self.plan)
+                with _PREPARING:
+                    run = prepare(self._network, self.plan)
                 self._run = HalvingRunner(run, self.plan.network.batch or 1)
             return self._run
 

@@ -61,11 +61,11 @@ def shares(seconds: Mapping[Stage, float]) -> dict[str, float]:
 
 
 def device_busy(seconds: Mapping[Stage, float], workers: int, wall_seconds: float) -> float:
-    """Return the part of the time in which a device's places were taken, 0 to 1.
+    """Return the part of the time in which the devices' places were taken, 0 to 1.
 
     Args:
         seconds: Of each stage, summed over the threads.
-        workers: Places on the device.
+        workers: Places on all devices.
         wall_seconds: From the first block's begin to the last one's end.
     """
     return min(1.0, seconds["network"] / (workers * wall_seconds))

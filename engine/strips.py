@@ -8,6 +8,7 @@ the wider it is. Blocks are therefore walked in strips of bounded width, each ro
     5  6 |11 12
 """
 
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -30,9 +31,11 @@ class Strips:
     kept_bytes: int
     """Decoded segments kept at most; where memory allows, enough to decode each once in a strip."""
 
-    def order(self, grid: Grid, blocks: Iterable[int]) -> list[int]:
+    def order(self, grid: Grid, blocks: Iterable[int]) -> "array[int]":
         """Return blocks in the order in which they are computed."""
-        return sorted(blocks, key=lambda block: (block % grid.x.blocks // self.columns, block))
+        numbers = np.fromiter(blocks, np.int64)
+        strips = numbers % grid.x.blocks // self.columns
+        return array("q", numbers[np.lexsort((numbers, strips))].tobytes())
 
 
 def choose_strips(

@@ -1,6 +1,6 @@
-"""How fast an image is segmented on one device, and what keeps it from being faster."""
+"""How fast an image is segmented here, and what keeps it from being faster."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 
 from .backends.base import Backend, Precision
+from .backends.device import device_text
 from .backends.device_facts import device_memory, device_name
 from .memory import forget_peak_rss, peak_rss_bytes
 from .network_alone import network_alone
@@ -21,12 +22,12 @@ from .stages import Bound, bound_by, device_busy, shares
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Throughput:
-    """What a run on one device gave; docs/speed.md says what each figure means."""
+    """What a run gave; docs/speed.md says what each figure means."""
 
     device: str
-    """``cpu`` or ``cuda:N``."""
+    """``cpu``, ``cuda:N`` or, of a run that several shared, ``cuda:N,M``."""
     name: str
-    """Model of the CPU or GPU."""
+    """Model of the CPU, the GPU or the GPUs."""
     backend: Backend
     """Library that ran the network."""
     precision: Precision
@@ -34,7 +35,7 @@ class Throughput:
     batch: int
     """Tiles per run of the network."""
     workers: int
-    """Runs of the network at the same time."""
+    """Runs of the network at the same time on each device."""
     tile: tuple[int, int]
     """Height and width of a tile in pixels."""
     image: tuple[int, int]
@@ -50,7 +51,7 @@ class Throughput:
     network_megapixels_per_second: float
     """Pixels of the mask that the network alone would make."""
     network_tiles_per_second: float
-    """Tiles that the network alone runs, of noise in memory."""
+    """Tiles that the network alone runs, of noise in memory; the sum over the devices."""
     engine_over_network: float
     """Time of the run over that of the network alone for the tiles that were run."""
     redundancy: float
@@ -58,13 +59,13 @@ class Throughput:
     shares: dict[str, float]
     """Part of the work that each stage took; the sum is 1."""
     device_busy: float
-    """Part of the time in which the device's places were taken."""
+    """Part of the time in which the places of all devices were taken."""
     bound_by: Bound
     """What the run would gain most from if it were faster."""
     peak_rss_bytes: int | None
     """Largest resident size of the process while it ran; ``None`` where the system does not say."""
     peak_device_bytes: int | None
-    """Most memory of the GPU in use after any block, by whomever; ``None`` on a CPU."""
+    """Most memory of any of the GPUs in use after a block, by whomever; ``None`` on a CPU."""
 
 
 def measure_throughput(
@@ -108,7 +109,7 @@ class _Seen:
         self, model: Path, settings: Settings, on_progress: Callable[[Progress], None] | None
     ) -> None:
         self.model, self.settings, self.on_progress = model, settings, on_progress
-        self.device = "cpu"
+        self.devices: Sequence[str] = ()
         self.planning_seconds = self.seconds = 0.0
         self.rates: list[float] = []
         self.rss_bytes = 0
@@ -118,8 +119,8 @@ class _Seen:
 
     def planned(self, plan: Plan) -> None:
         self.planning_seconds = perf_counter() - self.begun
-        self.device = plan.execution.device
-        if self.device == "cpu":  # a GPU would have to hold the network twice
+        self.devices = plan.devices
+        if plan.execution.device == "cpu":  # a GPU would have to hold the network twice
             # Before and after: what else a CPU does meanwhile changes by the minute.
             self.rss_bytes = peak_rss_bytes()
             self.rates.append(network_alone(self.model, plan, self.settings))
@@ -127,9 +128,9 @@ class _Seen:
 
     def progressed(self, progress: Progress) -> None:
         self.seconds = progress.seconds
-        memory = device_memory(self.device)
-        if memory is not None:
-            self.device_bytes = max(memory.total - memory.free, self.device_bytes or 0)
+        for memory in map(device_memory, self.devices):
+            if memory is not None:
+                self.device_bytes = max(memory.total - memory.free, self.device_bytes or 0)
         if self.on_progress:
             self.on_progress(progress)
 
@@ -156,10 +157,11 @@ def compared(
     plan, report = done.plan, done.report
     ran, remembered = (report["counts"][f"tiles_{what}"] for what in ("run", "remembered"))
     megapixels = plan.shape[0] * plan.shape[1] / 1e6
-    found, busy = shares(report["stages"]), device_busy(report["stages"], plan.workers, seconds)
+    found, places = shares(report["stages"]), len(plan.devices) * plan.workers
+    busy = device_busy(report["stages"], places, seconds)
     return Throughput(
-        device=plan.execution.device,
-        name=device_name(plan.execution.device),
+        device=device_text(plan.devices),
+        name=", ".join(dict.fromkeys(map(device_name, plan.devices))),
         backend=plan.execution.backend,
         precision=plan.execution.precision,
         batch=plan.batch,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from zarr.abc.store import Store
 from zarr.storage import LocalStore
 
 from ..tiler.errors import OutputError, SettingError, failing_as
@@ -19,12 +20,13 @@ from .sources import open_source
 from .stitcher.lock import one_writer
 from .stitcher.mask import Mask
 from .stitcher.store import open_store, place, stored_plan
+from .url import Url
 
 _MODELS = (".onnx", ".pt", ".pth", ".pt2", ".ts", ".torchscript", ".zip")
 
 
 def verify(
-    mask: str | os.PathLike[str],
+    mask: str | os.PathLike[str] | Url,
     image: Any = None,
     model: Any = None,
     *,
@@ -35,9 +37,9 @@ def verify(
     """Compute parts of a finished mask again in other tiles; keep what comes of it in the mask.
 
     Args:
-        mask: Folder of the mask.
-        image: The image it was made of; by default the file of its name beside the mask. A mask
-            holds names and hashes, and no path.
+        mask: Folder or URL of the mask.
+        image: The image it was made of; by default the file of its name beside the mask, of one in
+            a folder. A mask holds names and hashes, and no path.
         model: The network, likewise.
         share: How much of the mask, 0 to 1; one tile at least.
         seed: What places are drawn by; by default those of the run itself.
@@ -54,13 +56,13 @@ def verify(
     """
     store = open_store(mask)
     stored = stored_plan(store)
-    if stored is None or not isinstance(store, LocalStore):
+    if stored is None:
         raise OutputError(f"{place(store)} holds no mask; check the path")
-    plan, folder = Plan.from_dict(stored), Path(store.root).absolute().parent
+    plan = Plan.from_dict(stored)
     if image is None:
-        image = _beside(folder, "image", [plan.image.name])
+        image = _beside(store, "image", [plan.image.name])
     if model is None:
-        model = _beside(folder, "model", [plan.network.name + suffix for suffix in _MODELS])
+        model = _beside(store, "model", [plan.network.name + suffix for suffix in _MODELS])
     settings = replace(plan.settings, trust_model=trust_model or None)
     with ExitStack() as opened:
         source = opened.enter_context(closing(open_source(image, **settings.of_image())))
@@ -83,8 +85,11 @@ def verify(
     return plan, certificate
 
 
-def _beside(folder: Path, what: str, names: Iterable[str]) -> Path:
-    """Return the one file of these names in a folder: names are what a mask says, and no paths."""
+def _beside(store: Store, what: str, names: Iterable[str]) -> Path:
+    """Return the one file of these names beside a mask: names are what it says, and no paths."""
+    if not isinstance(store, LocalStore):
+        raise SettingError(f"{place(store)} is in no folder; say of what it is with {what}=PLACE")
+    folder = Path(store.root).absolute().parent
     paths = [folder / name for name in names if Path(name).name == name]
     found = [path for path in paths if path.exists()]
     if len(found) != 1:

@@ -7,7 +7,9 @@ from uuid import uuid4
 
 import pytest
 
-from tile_infer.engine import planning
+from tile_infer.engine import planning, remote
+
+from .object_server import ObjectServer, started
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +23,31 @@ def nothing_depends_on_a_clock(
     cache = tmp_path_factory.getbasetemp() / "cache" / uuid4().hex
     monkeypatch.setenv("TILE_INFER_CACHE", str(cache))
     monkeypatch.setattr(planning, "WORTH_TILES", sys.maxsize)
+
+
+@pytest.fixture(scope="session")
+def object_server() -> Iterator[ObjectServer]:
+    """An S3 server on loopback."""
+    for name in ("obstore", "moto"):
+        pytest.importorskip(name, reason=f"{name} is not installed (of the extras cloud and dev)")
+    with started() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An empty bucket that ``s3://`` leads to; requests are soon given up."""
+    for name, value in (
+        ("AWS_ENDPOINT_URL", object_server.url),
+        ("AWS_ACCESS_KEY_ID", "none"),
+        ("AWS_SECRET_ACCESS_KEY", "none"),
+        ("AWS_REGION", "us-east-1"),
+    ):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(remote, "REQUEST_SECONDS", 1.0)
+    monkeypatch.setattr(remote, "FIRST_PAUSE_SECONDS", 0.01)
+    yield object_server.new_bucket()
+    object_server.disturb()
 
 
 @pytest.fixture

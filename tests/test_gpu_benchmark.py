@@ -12,7 +12,7 @@ GPU = Path(__file__).parent.parent / "benchmarks" / "gpu.py"
 
 def test_the_benchmark_of_a_gpu_runs_on_a_cpu() -> None:
     options = ["--device", "cpu", "--small", "--widths", "4", "--precisions", "fp32", "bf16"]
-    options += ["--side", "700", "--rounds", "1"]
+    options += ["--side", "700", "--rounds", "1", "--shared", "cpu,cpu"]
     done = subprocess.run(
         [sys.executable, str(GPU), *options], capture_output=True, text=True, check=True
     )
@@ -25,9 +25,11 @@ def test_the_benchmark_of_a_gpu_runs_on_a_cpu() -> None:
         assert row["mpx_per_second"] > 0
         assert row["to_device_bytes_per_px"] >= 3
         assert row["from_device_bytes_per_px"] >= 1
-    exact, narrow = unet["engine"]
-    assert (exact["labels_differing_from_fp32"], exact["form"]) == (0, "graph")
-    assert exact["over_network_alone"] > 0
+    exact, shared, narrow, _ = unet["engine"]
+    for row, devices in ((exact, 1), (shared, 2)):
+        assert (row["labels_differing_from_fp32"], row["form"]) == (0, "graph")
+        assert (row["devices"], row["precision"]) == (devices, "fp32")
+        assert row["over_network_alone"] > 0
     assert 0 < exact["of_bf16_matrix_rate"] < 1
     assert "no effect on TorchScript on a CPU" in narrow["failed"]
     assert not any("failed" in row for row in unet["alone"]["rows"])

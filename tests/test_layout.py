@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "cli": {"cli", "engine", "tiler", "api"},
     "api": {"api", "engine", "tiler"},
 }
-OPTIONAL = {"torch", "dask", "distributed", "openvino", "openslide", "scipy", "PIL"}
+OPTIONAL = {"torch", "dask", "distributed", "openvino", "openslide", "scipy", "PIL", "obstore"}
 
 
 def modules() -> list[Path]:

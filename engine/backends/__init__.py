@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...tiler.errors import ModelError
+from ..url import is_url
 from .base import Network
 from .model_file import check_trust, file_kind
 
@@ -33,6 +34,10 @@ def open_network(
         SettingError: The file can run code and is not trusted, or has no such output.
     """
     if isinstance(model, str | os.PathLike):
+        if is_url(model):  # it may hold a password
+            raise ModelError(
+                "a model is read from a file, not by URL; download it, and give its path"
+            )
         from .described import open_described
 
         return open_described(Path(model), head, partial(_open_file, trust_model=trust_model))

@@ -4,14 +4,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ...tiler.errors import MissingExtraError, ModelError, TileInferError
-from .base import Execution, Form, Layer, Network, NetworkFacts, Recipe, Runner
+from .base import Network, NetworkFacts
 from .bioimageio_model import Description
 from .bioimageio_package import Package, find_package
 from .metadata import read_beside, with_metadata
+from .wrapped import WrappedNetwork
 
 OpenFile = Callable[[Path, str | None], Network]
 
@@ -87,11 +85,11 @@ def _with_description(facts: NetworkFacts, description: Description) -> NetworkF
     )
 
 
-class DescribedNetwork:
+class DescribedNetwork(WrappedNetwork):
     """A network whose facts are told by more than its file."""
 
     def __init__(self, network: Network, said: NetworkFacts) -> None:
-        self._network = network
+        super().__init__(network)
         before = network.facts
         # What running it tells later, such as its ending, still comes from the network.
         self._said = {
@@ -104,27 +102,3 @@ class DescribedNetwork:
     def facts(self) -> NetworkFacts:
         """Facts about the network."""
         return replace(self._network.facts, **self._said)
-
-    def takes(self, channels: int) -> bool:
-        """Say whether the network can be given so many channels."""
-        return self._network.takes(channels)
-
-    def logits(self, tiles: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run normalised tiles ``(batch, channel, y, x)``; return ``(batch, class, y, x)``."""
-        return self._network.logits(tiles)
-
-    def layers(self, channels: int, tile: tuple[int, int]) -> tuple[Layer, ...]:
-        """Return the work of one run over a tile, layer by layer."""
-        return self._network.layers(channels, tile)
-
-    def form(self, recipe: Recipe, wanted: Execution) -> tuple[Form, str]:
-        """Return the quickest form that it can be run in, and why it is not the one wanted."""
-        return self._network.form(recipe, wanted)
-
-    def prepare(self, recipe: Recipe, execution: Execution) -> Runner:
-        """Return a runner."""
-        return self._network.prepare(recipe, execution)
-
-    def close(self) -> None:
-        """Leave everything as it was found."""
-        self._network.close()

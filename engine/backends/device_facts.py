@@ -2,6 +2,8 @@
 
 import ctypes
 import platform
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +31,18 @@ def device_name(device: str) -> str:
     return name.value.decode(errors="replace")
 
 
+def unlike_devices(devices: Sequence[str]) -> list[str]:
+    """Return a note for devices that are not of one model."""
+    names = {each: device_name(each) for each in devices}
+    if len({*names.values()}) == 1:
+        return []
+    told = "; ".join(f"{each} is {name}" for each, name in names.items())
+    return [
+        f"{told}: tiles and batch are for the least memory of them, and labels may differ in ties "
+        "by which computes them; give device=cuda:N to leave others out"
+    ]
+
+
 def device_memory(device: str) -> DeviceMemory | None:
     """Return the memory of a GPU; ``None`` for a CPU, or where the driver does not say."""
     driver = None if device == "cpu" else cuda_driver()
@@ -50,6 +64,13 @@ def device_memory(device: str) -> DeviceMemory | None:
         return None if failed else DeviceMemory(free.value, total.value)
     finally:
         driver.cuDevicePrimaryCtxRelease_v2(number)
+
+
+def free_what_is_kept() -> None:
+    """Let Torch, if it is loaded, give back the GPU memory that it keeps for its next tensors."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def _cuda_device(driver: ctypes.CDLL | None, device: str) -> ctypes.c_int | None:

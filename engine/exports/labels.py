@@ -1,15 +1,15 @@
 """What an export needs to know of a mask."""
 
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
+import numpy as np
 import zarr
 
 from ...tiler.errors import OutputError
 from ..prediction import Prediction
 from ..sources.lengths import micrometers_per
-from ..stitcher.store import ZarrArray, chunk_keys, place
+from ..stitcher.store import ZarrArray, place, present_chunks
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def _whole(number: float) -> float:
 def _whole_array(group: zarr.Group, path: str) -> ZarrArray:
     array = group[path]
     assert isinstance(array, zarr.Array)
-    gone = prod(array.cdata_shape) - len(chunk_keys(group.store, array))
+    gone = int(np.count_nonzero(~present_chunks(group.store, array)))
     if gone:
         raise OutputError(
             f"{place(group.store)}: {gone} chunks of level {path} are gone; run again"

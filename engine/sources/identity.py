@@ -30,11 +30,19 @@ def content_identity(facts: dict[str, Any], content: Iterable[bytes]) -> str:
     return digest.hexdigest()
 
 
+def sampled_parts(size_bytes: int) -> list[tuple[int, int]]:
+    """Return start and length of what is looked at of a file.
+
+    That are its first and last 64 KiB and 64 pieces of 4 KiB between them.
+    """
+    parts = [(0, _END_BYTES)]
+    parts += [(at, _SAMPLE_BYTES) for at in evenly(max(0, size_bytes - _SAMPLE_BYTES), _SAMPLES)]
+    parts += [(max(0, size_bytes - _END_BYTES), _END_BYTES)]
+    return [(at, min(length, size_bytes - at)) for at, length in parts]
+
+
 def file_samples(file: BinaryIO, size_bytes: int) -> Iterable[bytes]:
-    """Yield the first and last 64 KiB of a file and 64 pieces of 4 KiB between them."""
-    starts = [(0, _END_BYTES)]
-    starts += [(at, _SAMPLE_BYTES) for at in evenly(max(0, size_bytes - _SAMPLE_BYTES), _SAMPLES)]
-    starts += [(max(0, size_bytes - _END_BYTES), _END_BYTES)]
-    for at, length in starts:
+    """Yield what is looked at of a file."""
+    for at, length in sampled_parts(size_bytes):
         file.seek(at)
         yield file.read(length)

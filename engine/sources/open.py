@@ -1,7 +1,9 @@
 """Opening whatever holds an image."""
 
+import errno
 import os
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from glob import glob, has_magic
 from pathlib import Path
@@ -10,15 +12,18 @@ from typing import Any, NamedTuple
 import zarr
 
 from ...tiler.errors import ImageError, SettingError
+from ..remote import RequestError
+from ..url import Url, located
 from .array import ArraySource, is_array, is_named_array, named_array
 from .base import Source
 from .choice import Choice
 from .raster import RASTERS, is_raster, raster_opener
+from .remote_file import RemoteFile
 from .slide import SlideSource, is_slide
 from .slide_files import holds_dicom
 from .tiff import TiffSource, is_tiff
 from .zarr import ZarrSource
-from .zarr_files import is_n5, is_zarr, is_zipped_zarr
+from .zarr_files import is_n5, is_remote_zarr, is_zarr, is_zipped_zarr
 
 _HEAD_BYTES = 16
 
@@ -66,9 +71,9 @@ def open_source(
     """Open an image.
 
     Args:
-        image: Path of a TIFF, PNG, JPEG, JPEG 2000 or BMP file, of a slide that OpenSlide reads,
-            or of a Zarr as folder or ZIP; or a NumPy, Zarr, Dask or xarray array, or a Zarr group
-            with OME metadata.
+        image: Path or URL of a TIFF or Zarr; path of a PNG, JPEG, JPEG 2000 or BMP file, of a slide
+            that OpenSlide reads, or of a zipped Zarr; or a NumPy, Zarr, Dask or xarray array, or a
+            Zarr group with OME metadata.
         axes: For an array whose axes have no names: one letter per axis, such as ``CYX``. For a
             TIFF: other names for the axes of its stack.
         page: Plane of a stack, counted from 0 in stored order over all axes but y, x, channel and
@@ -90,8 +95,11 @@ def open_source(
     'YXC'
     """
     choice = Choice(page, series, z, t)
-    if isinstance(image, (str, os.PathLike)):
-        return _open_path(Path(image), axes, choice)
+    if isinstance(image, (str, os.PathLike, Url)):
+        place = located(image)
+        if isinstance(place, Url):
+            return _open_url(place, axes, choice)
+        return _open_path(place, axes, choice)
     if isinstance(image, (zarr.Array, zarr.Group)):
         return ZarrSource(image, axes, choice)
     if is_named_array(image):
@@ -142,6 +150,39 @@ def _open_path(path: Path, axes: str | None, choice: Choice) -> Source:
                 f"{path} is {kind}, which is not read ({known} are); convert it to TIFF"
             )
     raise ImageError(f"{path} is not an image of a known kind ({known}); convert it to TIFF")
+
+
+def _open_url(url: Url, axes: str | None, choice: Choice) -> Source:
+    if not url.name:
+        raise ImageError(f"{url} is no image; name a TIFF or a Zarr inside it")
+    refused: OSError | None = None
+    head = b""
+    try:
+        try:
+            with closing(RemoteFile(url)) as file:
+                head = file.read(0, _HEAD_BYTES)
+        except OSError as error:  # a Zarr is no object, and a server may send anything for it
+            if error.errno in (errno.EIO, errno.EAGAIN):
+                raise
+            refused = error
+        if is_tiff(Path(url.name), head):
+            return TiffSource(url, axes, choice)
+        if is_remote_zarr(url):
+            return ZarrSource(url, axes, choice)
+    except RequestError:
+        if isinstance(refused, RequestError):  # the same again
+            raise refused from None
+        raise
+    if isinstance(refused, RequestError):
+        raise refused
+    if refused is not None:
+        raise ImageError(f"{url} does not exist; check the URL") from refused
+    if not head:
+        raise ImageError(f"{url} is empty; get a good copy")
+    raise ImageError(
+        f"{url} is no TIFF or Zarr, which are all that is read by URL; download it, and give its "
+        "path"
+    )
 
 
 def _why_missing(path: Path) -> str:

@@ -3,7 +3,13 @@
 import os
 import threading
 import weakref
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class PositionalFile:
@@ -43,6 +49,14 @@ class PositionalFile:
         with self._lock:  # Windows has no positional read
             self._file.seek(start)
             return self._file.read(size_bytes)
+
+    def each(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """Return what a function that reads gives for each item."""
+        return [function(item) for item in items]
+
+    def view(self) -> AbstractContextManager[BinaryIO]:
+        """Open the file once more, with a position of its own."""
+        return self.path.open("rb")
 
     def close(self) -> None:
         """Close the file; reading afterwards raises ``ValueError``."""

@@ -223,7 +223,8 @@ def _check_alone(folder: Path, files: list[Path]) -> None:
 
 def _is_ventana(path: Path) -> bool:
     try:
-        check_directories(path, most=1)
+        with path.open("rb") as file:
+            check_directories(path, file, path.stat().st_size, most=1)
         with tifffile.TiffFile(path) as tiff:
             return bool(tiff.is_bif)
     except Exception:  # what is wrong with it is told by whoever reads it

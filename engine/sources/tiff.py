@@ -15,11 +15,14 @@ from ...tiler.errors import ImageError, SettingError, first_line
 from ...tiler.turn import Turn
 from ..downsampling import downsampling
 from ..naming import readable
+from ..remote import RequestError
+from ..url import Location, Url
 from .base import ImageFacts, Level
 from .choice import Choice
-from .identity import content_identity, file_samples
+from .identity import content_identity, sampled_parts
 from .pixel_type import native_dtype
 from .positional_file import PositionalFile
+from .remote_file import RemoteFile
 from .request import checked_channels
 from .segment_cache import CACHE_BYTES, SegmentCache
 from .tiff_colour import alpha_channel, check_colour, colour_map
@@ -57,7 +60,7 @@ class TiffSource:
 
     def __init__(
         self,
-        path: Path,
+        path: Location,
         axes: str | None = None,
         choice: Choice | None = None,
         cache_bytes: int = CACHE_BYTES,
@@ -65,7 +68,7 @@ class TiffSource:
         """Open a file.
 
         Args:
-            path: The file.
+            path: The file, or its URL.
             axes: Other names for the axes of a stack, such as ``CYX`` for a file of three pages.
             choice: The plane, where the file holds more than one.
             cache_bytes: Decoded segments to keep.
@@ -76,12 +79,21 @@ class TiffSource:
         """
         self.cache = SegmentCache(cache_bytes)
         self._path = path
-        self._file = PositionalFile(path)
+        self._file = PositionalFile(path) if isinstance(path, Path) else RemoteFile(path)
         try:
-            check_directories(path)
-            with tifffile.TiffFile(path) as tiff:
-                self._open(tiff, axes, choice or Choice())
-        except (ImageError, SettingError):
+            with self._file.view() as file:
+                check_directories(path, file, self._file.size_bytes)
+                file.seek(0)
+                # By its path, tifffile finds other files of the same image.
+                there: Any = path if isinstance(path, Path) else file
+                with tifffile.TiffFile(there, name=path.name) as tiff:
+                    if isinstance(path, Url) and tiff.is_bif:  # a file of these is a SlideSource
+                        raise ImageError(
+                            f"{path}: tiles of Ventana's slides overlap, and are stitched in files "
+                            "only; download it"
+                        )
+                    self._open(tiff, axes, choice or Choice())
+        except (ImageError, SettingError, RequestError):
             self._file.close()
             raise
         except Exception as error:  # tifffile raises anything on a broken file
@@ -177,11 +189,21 @@ class TiffSource:
         return readers
 
     def _identity(self, series: int, layout: Layout) -> str:
-        size_bytes = self._path.stat().st_size
+        size_bytes = self._file.size_bytes
         facts = {"bytes": size_bytes, "series": series, "layout": asdict(layout)}
         facts["dtype"] = self._dtype.name
-        with self._path.open("rb") as file:
-            return content_identity(facts, file_samples(file, size_bytes))
+        samples = self._file.each(self._sample, sampled_parts(size_bytes))
+        return content_identity(facts, samples)
+
+    def _sample(self, part: tuple[int, int]) -> bytes:
+        start, length = part
+        data = self._file.read(start, length)
+        if len(data) < length:
+            raise ImageError(
+                f"{self._path} ends at byte {start + len(data)} of {self._file.size_bytes}, "
+                "cut short meanwhile; get a good copy"
+            )
+        return data
 
     @property
     def facts(self) -> ImageFacts:

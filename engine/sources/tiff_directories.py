@@ -1,13 +1,13 @@
 """Check a TIFF's directories before tifffile reads all that they list."""
 
 import struct
-from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...tiler.errors import ImageError
+from ..url import Location
 
 _MOST_ENTRIES = 4096
 """Of a directory; tifffile, too, takes more for a sign of damage."""
@@ -39,40 +39,42 @@ class _Form(NamedTuple):
         return self.number == "H" and self.offset == "Q"
 
 
-def check_directories(path: Path, most: int | None = None) -> None:
+def check_directories(
+    path: Location, file: BinaryIO, size_bytes: int, most: int | None = None
+) -> None:
     """Refuse a file whose directories would cost a reader any amount of time or memory.
 
     That are those which lead in a circle or lie upon each other, and those that list the same large
     value again and again. What else is wrong is left to tifffile.
 
     Args:
-        path: The file.
+        path: Where the file is.
+        file: The file, opened at its beginning.
+        size_bytes: Its length.
         most: Directories to look at, from the first on; all where ``None``.
 
     Raises:
         ImageError: The directories are of one of these kinds.
     """
-    size_bytes = path.stat().st_size
-    with path.open("rb") as file:
-        form, place = _start(file.read(16), path)
-        listed = _Listed(size_bytes)
-        seen: set[int] = set()
-        while place and place < size_bytes and place not in seen and len(seen) != most:
-            seen.add(place)
-            directory = _directory(file, place, form)
-            if directory is None:
-                return
-            place = _number(file, form.order + form.offset)
-            images = _sub_images(file, directory, form, size_bytes)
-            sound = len(set(images)) == len(images) and listed.takes(directory)
-            for image in images if sound else ():
-                inner = _directory(file, image, form)
-                sound = sound and (inner is None or listed.takes(inner))
-            if not sound:
-                raise ImageError(
-                    f"what the directories of a TIFF list lies side by side; {len(seen)} of {path} "
-                    "list the same places of the file again and again; get a good copy"
-                )
+    form, place = _start(file.read(16), path)
+    listed = _Listed(size_bytes)
+    seen: set[int] = set()
+    while place and place < size_bytes and place not in seen and len(seen) != most:
+        seen.add(place)
+        directory = _directory(file, place, form)
+        if directory is None:
+            return
+        place = _number(file, form.order + form.offset)
+        images = _sub_images(file, directory, form, size_bytes)
+        sound = len(set(images)) == len(images) and listed.takes(directory)
+        for image in images if sound else ():
+            inner = _directory(file, image, form)
+            sound = sound and (inner is None or listed.takes(inner))
+        if not sound:
+            raise ImageError(
+                f"what the directories of a TIFF list lies side by side; {len(seen)} of {path} "
+                "list the same places of the file again and again; get a good copy"
+            )
     if place in seen:
         raise ImageError(
             f"the directories of a TIFF follow each other; those of {path} lead back to byte "
@@ -99,7 +101,7 @@ class _Listed:
         return self._entries_bytes <= self._size_bytes and values_bytes <= most_bytes
 
 
-def _start(head: bytes, path: Path) -> tuple[_Form, int | None]:
+def _start(head: bytes, path: Location) -> tuple[_Form, int | None]:
     order = "<" if head[:2] == b"II" else ">"
     big = 43 in head[2:4]
     value = np.dtype(f"{order}u{8 if big else 4}")

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 from math import prod
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +12,14 @@ from numpy.typing import NDArray
 from ...tiler.box import Box
 from ...tiler.errors import ImageError, cause_of
 from ..memory import available_bytes, human
+from ..remote import RequestError
 from .positional_file import PositionalFile
+from .remote_file import RemoteFile
 from .segment_cache import SegmentCache
 from .segment_uses import SegmentUses
 from .tiff_frames import JPEG, refusal
+
+PageFile: TypeAlias = PositionalFile | RemoteFile
 
 _MOST_CUT = 2
 """A page of plain pixels is opened, though the file ends before them, if it is not larger than the
@@ -63,9 +68,7 @@ class RawPage:
 
     segment = None
 
-    def __init__(
-        self, file: PositionalFile, page: Any, place: Place, start: int | None = None
-    ) -> None:
+    def __init__(self, file: PageFile, page: Any, place: Place, start: int | None = None) -> None:
         keyframe = page.keyframe
         self._file = file
         self._place = place
@@ -100,28 +103,22 @@ class RawPage:
             data = self._bytes(first, height * row_bytes, box)
             rows = np.frombuffer(data, self._dtype).reshape(height, self._width, self._interleaved)
             return rows[:, box.x.as_slice()]
+        starts = (first + y * row_bytes + skip for y in range(height))
         data = b"".join(
-            self._bytes(first + y * row_bytes + skip, width * pixel_bytes, box)
-            for y in range(height)
+            self._file.each(lambda start: self._bytes(start, width * pixel_bytes, box), starts)
         )
         return np.frombuffer(data, self._dtype).reshape(height, width, self._interleaved)
 
     def _bytes(self, start: int, size: int, box: Box) -> bytes:
         edges = box.y.start, box.y.stop, box.x.start, box.x.stop
-        try:
-            data = self._file.read(start, size)
-        except (OSError, ValueError) as error:
-            raise self._place.broken(*edges, cause_of(error)) from error
-        if len(data) < size:
-            raise self._place.broken(*edges, "the file ends before them")
-        return data
+        return _read(self._file, start, size, self._place, edges)
 
 
 class SegmentedPage:
     """A page stored in tiles or strips, decoded one by one into a shared cache."""
 
     def __init__(
-        self, file: PositionalFile, page: Any, place: Place, cache: SegmentCache, empty: float
+        self, file: PageFile, page: Any, place: Place, cache: SegmentCache, empty: float
     ) -> None:
         """Prepare a page; ``empty`` is the value of the segments that a sparse file leaves out."""
         keyframe = page.keyframe
@@ -172,20 +169,28 @@ class SegmentedPage:
         if 0 in box.shape:
             return
         height, width = self.segment
-        for row in range(box.y.start // height, -(-box.y.stop // height)):
-            ys, from_ys = _overlap(box.y.start, box.y.stop, row * height, height)
-            for column in range(box.x.start // width, -(-box.x.stop // width)):
-                xs, from_xs = _overlap(box.x.start, box.x.stop, column * width, width)
-                if self._planes > 1:
-                    for i, plane in enumerate(samples):
-                        out[ys, xs, i] = self._piece(plane, row, column)[from_ys, from_xs, 0]
-                    continue
-                piece = self._piece(0, row, column)[from_ys, from_xs]
-                if samples == tuple(range(self.samples)):
-                    out[ys, xs] = piece
-                    continue
-                for i, sample in enumerate(samples):  # all at once take two to four times as long
-                    out[ys, xs, i] = piece[..., sample]
+        rows = range(box.y.start // height, -(-box.y.stop // height))
+        columns = range(box.x.start // width, -(-box.x.stop // width))
+        self._file.each(
+            lambda place: self._read_segment(out, box, samples, *place), product(rows, columns)
+        )
+
+    def _read_segment(
+        self, out: NDArray[Any], box: Box, samples: tuple[int, ...], row: int, column: int
+    ) -> None:
+        height, width = self.segment
+        ys, from_ys = _overlap(box.y.start, box.y.stop, row * height, height)
+        xs, from_xs = _overlap(box.x.start, box.x.stop, column * width, width)
+        if self._planes > 1:
+            for i, plane in enumerate(samples):
+                out[ys, xs, i] = self._piece(plane, row, column)[from_ys, from_xs, 0]
+            return
+        piece = self._piece(0, row, column)[from_ys, from_xs]
+        if samples == tuple(range(self.samples)):
+            out[ys, xs] = piece
+            return
+        for i, sample in enumerate(samples):  # all at once take two to four times as long
+            out[ys, xs, i] = piece[..., sample]
 
     def expect(self, boxes: Iterable[Box]) -> None:
         """Announce all rectangles that will be read, each once."""
@@ -207,12 +212,7 @@ class SegmentedPage:
         if start == 0 or size == 0:  # a sparse file leaves out segments without data
             empty = np.asarray(self._empty)
             return np.broadcast_to(empty, (y1 - y0, x1 - x0, self._interleaved))
-        try:
-            data = self._file.read(start, size)
-        except (OSError, ValueError) as error:
-            raise self._place.broken(y0, y1, x0, x1, cause_of(error)) from error
-        if len(data) < size:
-            raise self._place.broken(y0, y1, x0, x1, "the file ends before them")
+        data = _read(self._file, start, size, self._place, (y0, y1, x0, x1))
         inside_bits = (y1 - y0) * (x1 - x0) * self._interleaved * self._sample_bits
         samples = self.segment[0] * self.segment[1] * self._interleaved
         header = self._options.get("jpegheader")
@@ -229,6 +229,21 @@ class SegmentedPage:
             why = f"{pixels.shape[2]} of {self._interleaved} samples came out"
             raise self._place.broken(y0, y1, x0, x1, why)
         return np.asarray(pixels)
+
+
+def _read(
+    file: PageFile, start: int, size: int, place: Place, edges: tuple[int, int, int, int]
+) -> bytes:
+    """Return the bytes of pixels y0, y1, x0, x1."""
+    try:
+        data = file.read(start, size)
+    except RequestError:  # tells nothing of the pixels
+        raise
+    except (OSError, ValueError) as error:
+        raise place.broken(*edges, cause_of(error)) from error
+    if len(data) < size:
+        raise place.broken(*edges, "the file ends before them")
+    return data
 
 
 def _overlap(start: int, stop: int, origin: int, length: int) -> tuple[slice, slice]:

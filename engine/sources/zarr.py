@@ -15,6 +15,9 @@ from zarr.storage import ZipStore
 from ...tiler.box import Box
 from ...tiler.errors import ImageError, first_line
 from ..naming import readable
+from ..remote import RequestError
+from ..url import Location, Url
+from ..url_store import UrlStore
 from .attributes import nodata_of
 from .axes import AxisOrder, guessed_axes, named_axes
 from .base import ImageFacts, Level
@@ -37,14 +40,14 @@ class ZarrSource:
 
     def __init__(
         self,
-        node: Path | zarr.Array[Any] | zarr.Group,
+        node: Location | zarr.Array[Any] | zarr.Group,
         axes: str | None = None,
         choice: Choice | None = None,
     ) -> None:
-        """Open a folder or a ZIP file, or wrap an array or group.
+        """Open a folder, a ZIP file or a URL, or wrap an array or group.
 
         Args:
-            node: Folder, ZIP file, array or group.
+            node: Folder, ZIP file, URL, array or group.
             axes: One letter per axis, such as ``CYX``; where ``None``, told from OME metadata,
                 from the array's dimension names, or from its lengths.
             choice: The plane, of a stack; the multiscale image, of a group of several.
@@ -54,9 +57,9 @@ class ZarrSource:
             SettingError: What is chosen is not there, or the axes have no names to choose by.
         """
         choice = choice or Choice()
-        self._owned = isinstance(node, Path)
-        self._where = str(node) if isinstance(node, Path) else (node.basename or "array")
-        opened = _opened(node) if isinstance(node, Path) else node
+        self._owned = isinstance(node, Path | Url)
+        self._where = str(node) if isinstance(node, Path | Url) else (node.basename or "array")
+        opened = _opened(node) if isinstance(node, Path | Url) else node
         if isinstance(opened, zarr.Group):
             image = _multiscale(opened, self._where, choice)
             with _whole_metadata(self._where):
@@ -135,6 +138,8 @@ class ZarrSource:
         try:
             # Orthogonal selection is the slower one, but decodes only the chunks of its channels.
             pixels = array[index] if isinstance(channels, slice) else array.oindex[index]
+        except RequestError:  # tells nothing of the pixels
+            raise
         except Exception as error:  # stores and codecs each raise their own
             why = first_line(error)
             raise ImageError(
@@ -162,11 +167,15 @@ class ZarrSource:
             self._arrays[0].store.close()
 
 
-def _opened(path: Path) -> zarr.Array[Any] | zarr.Group:
+def _opened(path: Location) -> zarr.Array[Any] | zarr.Group:
     try:
+        if isinstance(path, Url):
+            return zarr.open(UrlStore(path, read_only=True), mode="r")
         if path.is_file():
             return zarr.open(ZipStore(path, mode="r"), path=root_in_zip(path), mode="r")
         return zarr.open(str(path), mode="r")
+    except RequestError:
+        raise
     except Exception as error:  # zarr raises anything on broken metadata
         why = first_line(error)
         raise ImageError(
@@ -196,7 +205,10 @@ def _multiscale(group: zarr.Group, where: str, choice: Choice) -> dict[str, Any]
             image = images[number]
             if image["datasets"] and all("path" in d for d in image["datasets"]):
                 return dict(image)
-    inside = ", ".join(sorted(group.keys())[:8]) or "nothing"
+    try:
+        inside = ", ".join(sorted(group.keys())[:8]) or "nothing"
+    except OSError:  # a server that lists nothing
+        inside = "one of its arrays"
     raise ImageError(
         f"a Zarr group needs OME-Zarr multiscales to be an image; {where} has none; "
         f"pass what is inside it: {inside}"

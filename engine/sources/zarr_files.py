@@ -4,6 +4,11 @@ import json
 import zipfile
 from pathlib import Path, PurePosixPath
 
+from zarr.core.sync import sync
+
+from ..url import Url
+from ..url_store import UrlStore
+
 MARKERS = ("zarr.json", ".zarray", ".zgroup")
 """One of these lies in every Zarr array and group."""
 
@@ -14,6 +19,16 @@ _N5_KEYS = ({"n5"}, {"dimensions", "dataType", "blockSize"})
 def is_zarr(path: Path) -> bool:
     """Say whether a folder holds a Zarr array or group."""
     return any((path / marker).is_file() for marker in MARKERS)
+
+
+def is_remote_zarr(url: Url) -> bool:
+    """Say whether a Zarr array or group lies at a URL.
+
+    Raises:
+        RequestError: It cannot be told.
+    """
+    store = UrlStore(url, read_only=True)
+    return any(sync(store.exists(marker)) for marker in MARKERS)
 
 
 def is_zipped_zarr(path: Path, head: bytes) -> bool:

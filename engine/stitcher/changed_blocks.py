@@ -7,7 +7,7 @@ import zarr
 from zarr.errors import ContainsArrayError
 
 from .records import read_rows
-from .store import ZarrArray
+from .store import ZarrArray, present_chunks
 
 _NAME = "changed"
 
@@ -52,9 +52,10 @@ def changed_blocks(array: ZarrArray | None) -> list[dict[str, Any]]:
     if array is None:
         return []
     found: dict[tuple[int, ...], list[int]] = {}
-    for block, row in enumerate(read_rows(array).tolist()):
-        if any(row):
-            found.setdefault(tuple(row), []).append(block)
+    there = np.flatnonzero(present_chunks(array.store, array)[:, 0])
+    for block, row in read_rows(array, there):
+        if row.any():
+            found.setdefault(tuple(row.tolist()), []).append(block)
     return [
         {"tile": [height, width], "batch": batch, "blocks": blocks}
         for (height, width, batch), blocks in sorted(found.items(), reverse=True)

@@ -1,33 +1,75 @@
-"""Who writes an output: files in it that say which process of which host does.
+"""Who writes an output: locks in it that say which process of which host does.
 
 A whole run has its output for itself. Parts of a run, ``0/4`` to ``3/4``, write side by side, each
 under a lock of its own; a whole run is refused while a part runs, and a part while a whole run does
 or parts of another number.
 """
 
-import os
-import re
-import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Protocol
 
-from filelock import SoftFileLock, Timeout
 from zarr.abc.store import Store
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
-from ...tiler.errors import OutputError, cause_of
+from ...tiler.errors import OutputError, TileInferError, cause_of
 from ..part import Part
-from .store import BEGUN, LOCK, OURS
+from ..remote import RETRY_SECONDS
+from ..url_store import UrlStore
+from .file_locks import FileLocks
+from .holder import LOCK, OF_A_PART
+from .object_locks import ObjectLocks
+from .store import BEGUN, OURS, place
 from .zarr_thread import settle_zarr
 
 _PATIENCE_SECONDS = 0.5
 """To see that a lock's process is dead, and to take it over."""
 
+_SETTLE_SECONDS = 5.0
+"""For what is being written to a folder, where a run ends early."""
+
 _BEGIN_SECONDS = 1800.0
 """For another part to measure the network and to write the plan."""
 
-_OF_A_PART = re.compile(rf"{LOCK}\.(?P<number>\d+)-of-(?P<count>\d+)")
+
+class Locks(Protocol):
+    """The locks of one output, of which this process may hold some."""
+
+    def names(self) -> list[str]:
+        """Return the names of the locks that are there."""
+        ...
+
+    def take(self, name: str, break_lock: bool, seconds: float) -> None:
+        """Hold a lock, which a dead process of this machine may have left.
+
+        Args:
+            name: Its name.
+            break_lock: Take it over from a process of another machine, or one that is not named.
+            seconds: How long to wait for it.
+
+        Raises:
+            OutputError: Another process holds it.
+            OSError: Nothing can be written there.
+        """
+        ...
+
+    def release(self, name: str) -> None:
+        """Hold a lock no more."""
+        ...
+
+    def close(self) -> None:
+        """Release all that is held."""
+        ...
+
+
+def _locks_of(store: Store) -> Locks | None:
+    """Return the locks of an output; ``None`` where no other process could see it."""
+    if isinstance(store, LocalStore):
+        return FileLocks(Path(store.root), Path(store.root) / OURS)
+    return ObjectLocks(store, OURS) if isinstance(store, UrlStore) else None
 
 
 @contextmanager
@@ -35,7 +77,7 @@ def one_writer(store: Store, break_lock: bool = False, part: Part | None = None)
     """Hold an output, or a part of it, for this process while it is written.
 
     What a dead process of this host left is taken over. Folders that were made for the lock and
-    hold nothing else in the end are removed. Only outputs on a file system are locked.
+    hold nothing else in the end are removed. Only outputs in folders and at URLs are locked.
 
     Args:
         store: The output.
@@ -43,40 +85,34 @@ def one_writer(store: Store, break_lock: bool = False, part: Part | None = None)
         part: What is written of it; ``None`` for all.
 
     Raises:
-        OutputError: Another process writes it, or the folder cannot be written to.
+        OutputError: Another process writes it, or it cannot be written to.
     """
-    if not isinstance(store, LocalStore):
+    locks = _locks_of(store)
+    if locks is None:
         yield
         return
-    folder = Path(store.root) / OURS
-    made = [each for each in (folder, *folder.parents) if not each.exists()]
-    path = folder / (LOCK if part is None else f"{LOCK}.{part.number}-of-{part.count}")
-    lock = SoftFileLock(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _take(lock, path, break_lock)
-        # Its own lock comes first: of two that exclude each other, at least one sees the other's.
-        for other in _excluded(folder, part):
-            probe = SoftFileLock(other)
-            _take(probe, other, break_lock)
-            probe.release()
-    except OutputError:
-        lock.release()
-        raise
-    except OSError as error:
-        lock.release()
-        _remove(made)
-        raise OutputError(
-            f"{store.root} cannot be written to ({cause_of(error)}); choose another place with out"
-        ) from error
-    try:
-        yield
-    except BaseException:
-        settle_zarr()  # once the lock is gone, nothing writes any more
-        raise
-    finally:
-        lock.release()
-        _remove(made)
+    with closing(locks):
+        try:
+            name = LOCK if part is None else f"{LOCK}.{part.number}-of-{part.count}"
+            locks.take(name, break_lock, _PATIENCE_SECONDS)
+            # Its own lock comes first: of two that exclude each other, at least one sees the
+            # other's.
+            for other in _excluded(locks.names(), part):
+                locks.take(other, break_lock, _PATIENCE_SECONDS)
+                locks.release(other)
+        except TileInferError:
+            raise
+        except OSError as error:
+            raise OutputError(
+                f"{place(store)} cannot be written to ({cause_of(error)}); choose another place "
+                "with out"
+            ) from error
+        try:
+            yield
+        except BaseException:
+            # Once the lock is gone, nothing writes any more.
+            settle_zarr(RETRY_SECONDS if isinstance(store, UrlStore) else _SETTLE_SECONDS)
+            raise
 
 
 @contextmanager
@@ -90,84 +126,30 @@ def one_beginner(store: Store, break_lock: bool = False) -> Iterator[None]:
     Raises:
         OutputError: Another part has been at it for half an hour.
     """
-    if not isinstance(store, LocalStore) or (store.root / BEGUN).exists():
+    locks = _locks_of(store)
+    if locks is None or sync(store.exists(BEGUN)):
         yield
         return
-    path = Path(store.root) / OURS / f"{LOCK}.begin"
-    lock = SoftFileLock(path)
-    _take(lock, path, break_lock, _BEGIN_SECONDS)
-    try:
+    with closing(locks):
+        locks.take(f"{LOCK}.begin", break_lock, _BEGIN_SECONDS)
         yield
-    finally:
-        lock.release()
 
 
-def lock_text(store: LocalStore) -> str | None:
-    """Return what the lock of a whole run says, by which a folder is told from its like."""
-    try:
-        return (Path(store.root) / OURS / LOCK).read_text()
-    except OSError:
-        return None
+def lock_text(store: Store) -> str | None:
+    """Return what the lock of a whole run says, by which an output is told from its like."""
+    found = sync(store.get(f"{OURS}/{LOCK}", default_buffer_prototype()))
+    return None if found is None else found.to_bytes().decode("utf-8", "replace")
 
 
-def _take(
-    lock: SoftFileLock, path: Path, break_lock: bool, seconds: float = _PATIENCE_SECONDS
-) -> None:
-    """Acquire a lock, or say who holds it."""
-    if break_lock and not _is_here(_holder(path)):
-        lock.break_lock()
-    try:
-        lock.acquire(timeout=seconds)
-    except Timeout:
-        raise OutputError(_refusal(path, _holder(path))) from None
-
-
-def _excluded(folder: Path, part: Part | None) -> list[Path]:
+def _excluded(names: list[str], part: Part | None) -> list[str]:
     """Return the locks that are there and must not be held beside this one."""
     others = []
-    for path in sorted(folder.glob(f"{LOCK}*")):
-        found = _OF_A_PART.fullmatch(path.name)
+    for name in names:
+        found = OF_A_PART.fullmatch(name)
         if part is None:
             excluded = found is not None
         else:
-            excluded = path.name == LOCK or (
-                found is not None and int(found["count"]) != part.count
-            )
+            excluded = name == LOCK or (found is not None and int(found["count"]) != part.count)
         if excluded:
-            others.append(path)
+            others.append(name)
     return others
-
-
-def _holder(path: Path) -> tuple[str, int] | None:
-    """Return the host and the process that a lock names; ``None`` where it names none."""
-    try:
-        pid, host, *_ = path.read_text().splitlines()
-        return host, int(pid)
-    except (OSError, ValueError):
-        return None
-
-
-def _is_here(holder: tuple[str, int] | None) -> bool:
-    return holder is not None and holder[0] == socket.gethostname()
-
-
-def _refusal(path: Path, holder: tuple[str, int] | None) -> str:
-    root, found = path.parent.parent, _OF_A_PART.fullmatch(path.name)
-    what = f"part {found['number']}/{found['count']} of {root}" if found else str(root)
-    if holder is None:
-        return (
-            f"{what} is locked by a process that is not named; if nothing writes to it, give "
-            "break_lock=True"
-        )
-    host, pid = holder
-    who = f"{what} is being written by process {pid} of {host}"
-    if _is_here(holder):
-        mine = " (this one)" if pid == os.getpid() else ""
-        return f"{who}{mine}; wait until it has ended"
-    return f"{who}; if that has ended, give break_lock=True"
-
-
-def _remove(folders: list[Path]) -> None:
-    for folder in folders:
-        with suppress(OSError):  # what holds something stays
-            folder.rmdir()

@@ -18,13 +18,14 @@ from zarr.core.sync import sync
 from ...tiler.box import Box
 from ...tiler.errors import OutputError
 from ..plan import Plan
+from ..remote import RequestError
 from ..unread import Unread
 from .changed_blocks import begun_changed, changed_blocks, open_changed, write_changed
 from .codecs import label_codec, score_codec
 from .metadata import group_attributes
 from .pyramid import block_levels, box_at, build_level, halve, level_shapes
-from .records import Record, create_records, read_records, write_record
-from .store import OURS, ZarrArray, chunk_keys, place, remove_cut_files
+from .records import Record, Records, create_records, read_records, write_record
+from .store import OURS, ZarrArray, place, present_chunks, remove_cut_files
 from .unread_places import all_places, read_unread, write_unread
 
 # With this set, a chunk of one value is a file like any other, and a chunk's presence means that it
@@ -160,41 +161,47 @@ class Mask:
     def _put(self, array: ZarrArray, box: Box, values: NDArray[np.generic]) -> None:
         array[(..., *box.slices)] = values
         with self._lock:
-            self.chunks_written += prod(map(len, _chunks_over(array, box)))
+            self.chunks_written += prod(n.stop - n.start for n in _chunks_over(array, box))
 
-    def done(
-        self, blocks: Collection[int] | None = None, *, decoded: bool = False
-    ) -> dict[int, Record]:
+    def done(self, blocks: Collection[int] | None = None, *, decoded: bool = False) -> Records:
         """Return the records of the blocks whose chunks are all present.
 
         Args:
             blocks: Those to look at; ``None`` for all.
             decoded: Whether each chunk has to decode as well, which a power cut may have kept.
         """
-        present = self._present()
-        return {
-            record.block: record
-            for record in read_records(self.records, blocks)
-            if self._complete(record.block, present)
-            and (not decoded or self._decodes(record.block))
-        }
+        present, recorded = self._present(), self._recorded()
+        if blocks is not None:
+            asked = np.zeros_like(recorded)
+            asked[np.fromiter(blocks, np.int64)] = True
+            recorded &= asked
+        found = Records(self.plan.grid.blocks, len(self.plan.class_names))
+        for record in read_records(self.records, np.flatnonzero(recorded)):
+            if self._complete(record.block, present) and (
+                not decoded or self._decodes(record.block)
+            ):
+                found.add(record)
+        return found
 
     @property
     def begun(self) -> bool:
         """Whether a record of any block is there."""
-        return bool(chunk_keys(self.store, self.records))
+        return bool(self._recorded().any())
 
-    def _present(self) -> dict[str, set[str]]:
-        """Return the keys of the chunks that are there of each array that blocks are written to."""
+    def _recorded(self) -> NDArray[np.bool_]:
+        """Say of each block whether its record is there."""
+        return present_chunks(self.store, self.records)[:, 0]
+
+    def _present(self) -> dict[str, NDArray[np.bool_]]:
+        """Say which chunks are there of each array that blocks are written to."""
         written = (array for array, _ in self._parts(0))
-        return {array.path: chunk_keys(self.store, array) for array in written}
+        return {array.path: present_chunks(self.store, array) for array in written}
 
-    def _complete(self, block: int, present: dict[str, set[str]]) -> bool:
-        for array, part in self._parts(block):
-            for index in product(*_chunks_over(array, part)):
-                if array.metadata.encode_chunk_key(index) not in present[array.path]:
-                    return False
-        return True
+    def _complete(self, block: int, present: dict[str, NDArray[np.bool_]]) -> bool:
+        return all(
+            present[array.path][_chunks_over(array, part)].all()
+            for array, part in self._parts(block)
+        )
 
     def _decodes(self, block: int) -> bool:
         for array, part in self._parts(block):
@@ -202,6 +209,8 @@ class Mask:
                 for leading in product(*map(range, array.shape[:-2])):  # one class at a time
                     index: Any = (*leading, *part.slices)
                     array[index]
+            except RequestError:  # tells nothing of the chunk
+                raise
             except Exception:  # stores and codecs each raise their own
                 return False
         return True
@@ -220,9 +229,7 @@ class Mask:
 
     def _has_last_levels(self) -> bool:
         made_last = self.levels[self.block_levels + 1 :]
-        return all(
-            len(chunk_keys(self.store, array)) == prod(array.cdata_shape) for array in made_last
-        )
+        return all(present_chunks(self.store, array).all() for array in made_last)
 
     def _has_metadata(self) -> bool:
         arrays = [*self.levels, *([] if self.scores is None else [self.scores]), self.records]
@@ -255,12 +262,11 @@ class Mask:
 
     def _check_blocks(self) -> None:
         """Raise an error unless the record and every chunk of every block are there."""
-        present, records = self._present(), chunk_keys(self.store, self.records)
+        present, recorded = self._present(), self._recorded()
         gone = [
             block
             for block in range(self.plan.grid.blocks)
-            if self.records.metadata.encode_chunk_key((block, 0)) not in records
-            or not self._complete(block, present)
+            if not (recorded[block] and self._complete(block, present))
         ]
         if gone:
             raise OutputError(
@@ -295,10 +301,10 @@ class Mask:
         return found
 
 
-def _chunks_over(array: ZarrArray, box: Box) -> list[range]:
+def _chunks_over(array: ZarrArray, box: Box) -> tuple[slice, ...]:
     """Return the numbers of an array's chunks over ``(y, x)``, along each axis."""
-    spans = [
-        range(side.start // size, -(-side.stop // size))
+    spans = (
+        slice(side.start // size, -(-side.stop // size))
         for side, size in zip(box, array.chunks[-2:], strict=True)
-    ]
-    return [*map(range, array.cdata_shape[:-2]), *spans]
+    )
+    return (*(slice(0, length) for length in array.cdata_shape[:-2]), *spans)

@@ -4,18 +4,24 @@ import json
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 import zarr
+from numpy.typing import NDArray
 from zarr.abc.store import Store
 from zarr.buffer.cpu import Buffer
 from zarr.core.buffer import default_buffer_prototype
+from zarr.core.common import concurrent_map
 from zarr.core.sync import sync  # runs a store's coroutines on zarr's own loop, whoever calls
 from zarr.storage import LocalStore
 
 from ...tiler.errors import OutputError, cause_of
+from ..url import Url, located
+from ..url_store import UrlStore
+from .holder import LOCK
 
 if TYPE_CHECKING:
     ZarrArray: TypeAlias = zarr.Array[Any]
@@ -24,9 +30,6 @@ else:
 
 OURS = "tile_infer"
 """Group inside the mask's group: its attributes hold the plan, its array the records."""
-
-LOCK = "lock"
-"""File in that group while a process writes; the names of all other locks begin so."""
 
 BEGUN = f"{OURS}/records/zarr.json"
 """What is written last when a mask is begun."""
@@ -37,16 +40,24 @@ _WHOLE = re.compile(r"zarr\.json|\d+")
 
 _PLAN_KEY = f"{OURS}/zarr.json"
 
+_DELETIONS = 16
+"""Objects deleted at the same time."""
 
-def open_store(out: str | os.PathLike[str] | Store) -> Store:
+
+def open_store(out: str | os.PathLike[str] | Url | Store) -> Store:
     """Return the store of an output; nothing is written yet.
 
     Raises:
         OutputError: The path is taken by something else, or cannot be written.
+        SettingError: It is a URL of another kind than ``s3://`` and ``gs://``.
     """
     if isinstance(out, Store):
         return out
-    path = Path(out)
+    path = located(out)
+    if isinstance(path, Url):
+        if path.is_read_only:
+            raise OutputError(f"{path} cannot be written to; use out=PATH, s3:// or gs://")
+        return UrlStore(path)
     if path.is_symlink():  # what it leads to is written to
         path = path.resolve()
     if path.exists() and not path.is_dir():
@@ -94,7 +105,18 @@ def _is_empty(store: Store) -> bool:
         ours = store.root / OURS
         without_meaning = {ours, *ours.glob(f"{LOCK}*"), *_cut_files(ours)}
         return all(path in without_meaning for path in store.root.rglob("*"))
-    return sync(store.is_empty(""))
+
+    async def first() -> str | None:
+        async for key in store.list():
+            if not _is_lock(key):
+                return key
+        return None
+
+    return sync(first()) is None
+
+
+def _is_lock(key: str) -> bool:
+    return key.startswith(f"{OURS}/{LOCK}")
 
 
 def claim(store: Store, plan: dict[str, Any]) -> dict[str, Any]:
@@ -120,11 +142,11 @@ def claim(store: Store, plan: dict[str, Any]) -> dict[str, Any]:
 
 def clear(store: Store) -> None:
     """Delete a mask that this package wrote; the lock on it stays."""
+    # The plan is the last to go: with it, what is left is known as ours.
     if not isinstance(store, LocalStore):
-        sync(store.clear())
+        sync(_clear_objects(store))
         return
-    ours = store.root / OURS
-    plan = store.root / _PLAN_KEY  # the last to go: with it, what is left is known as ours
+    ours, plan = store.root / OURS, store.root / _PLAN_KEY
     for path in [*store.root.iterdir(), *(each for each in ours.iterdir() if each != plan), plan]:
         if path == ours or path.name.startswith(LOCK):
             continue
@@ -132,6 +154,12 @@ def clear(store: Store) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+async def _clear_objects(store: Store) -> None:
+    keys = [(key,) async for key in store.list() if key != _PLAN_KEY and not _is_lock(key)]
+    await concurrent_map(keys, store.delete, limit=_DELETIONS)
+    await store.delete(_PLAN_KEY)
 
 
 def remove_cut_files(store: Store) -> None:
@@ -154,36 +182,41 @@ def _cut_files(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def chunk_keys(store: Store, array: ZarrArray) -> set[str]:
-    """Return the keys of the chunks that exist, relative to the array."""
-    prefix = f"{array.path}/"
+def present_chunks(store: Store, array: ZarrArray) -> NDArray[np.bool_]:
+    """Say of each chunk of an array whether it exists: a flag each, for they may be millions."""
+    present = np.zeros(array.cdata_shape, np.bool_)
+    inside = f"{array.path}/c/"
 
-    if isinstance(store, LocalStore):  # 100,000 chunks: 0.04 s, where zarr's listing takes seconds
-        return set(_scan(os.path.join(store.root, array.path), "c"))  # noqa: PTH118 - hot path
+    def mark(key: str) -> None:
+        names = key.split("/")
+        if len(names) == present.ndim and all(map(str.isdecimal, names)):
+            index = tuple(map(int, names))
+            if all(n < length for n, length in zip(index, present.shape, strict=True)):
+                present[index] = True
 
-    async def keys() -> AsyncIterator[str]:
-        async for key in store.list_prefix(f"{prefix}c/"):
-            yield key.removeprefix(prefix)
+    async def mark_all() -> None:
+        async for key in store.list_prefix(inside):
+            mark(key.removeprefix(inside))
 
-    async def collect() -> set[str]:
-        return {key async for key in keys()}
+    if isinstance(store, LocalStore):  # a hundred times as fast as zarr's listing
+        for key in _scan(os.path.join(store.root, inside)):  # noqa: PTH118 - hot path
+            mark(key)
+    else:
+        sync(mark_all())
+    return present
 
-    return sync(collect())
 
-
-def _scan(root: str, folder: str) -> list[str]:
-    found: list[str] = []
+def _scan(root: str, folder: str = "") -> Iterator[str]:
     try:
-        entries = os.scandir(f"{root}/{folder}")
+        entries = os.scandir(root + folder)
     except FileNotFoundError:
-        return found
+        return
     with entries:
         for entry in entries:
             if entry.is_dir():
-                found.extend(_scan(root, f"{folder}/{entry.name}"))
+                yield from _scan(root, f"{folder}{entry.name}/")
             elif entry.stat().st_size > 0:  # an empty chunk is one that a power cut took
-                found.append(f"{folder}/{entry.name}")
-    return found
+                yield folder + entry.name
 
 
 def place(store: Store) -> str:

@@ -43,8 +43,8 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
         return
 
 
-def settle_zarr() -> None:
-    """Wait until zarr has done what is under way.
+def settle_zarr(patience_seconds: float = _PATIENCE_SECONDS) -> None:
+    """Wait until zarr has done what is under way, but not for ever.
 
     Where one chunk of several fails, zarr raises at once, and goes on writing the others.
     """
@@ -58,4 +58,4 @@ def settle_zarr() -> None:
             await asyncio.wait(others)
 
     with suppress(Exception, SystemExit):  # what went wrong first is told
-        zarr_sync.sync(settle(), timeout=_PATIENCE_SECONDS)
+        zarr_sync.sync(settle(), timeout=patience_seconds)

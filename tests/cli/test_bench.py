@@ -76,7 +76,7 @@ def test_a_gpu_that_cannot_be_had_is_left_out_with_a_warning(
     assert "warning: cuda:0 is left out: " in done.err
 
 
-def test_each_gpu_has_a_row_after_the_cpu(
+def test_each_gpu_has_a_row_after_the_cpu_and_all_of_them_have_one(
     run: Run, picture: Path, bright: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
@@ -88,10 +88,18 @@ def test_each_gpu_has_a_row_after_the_cpu(
     monkeypatch.setattr(bench, "cuda_devices", lambda: 2)
     monkeypatch.setattr(bench, "measure_throughput", measured)
     done = run("bench", "--model", bright, "--image", picture)
-    assert asked == ["cpu", "cuda:0", "cuda:1"]
-    assert done.out.count("cuda:1") == 3, "two tables, and what it is"
+    assert asked == ["cpu", "cuda:0", "cuda:1", "cuda:0,1"]
+    lines = [line.split() for line in done.out.splitlines() if line]
+    for device in asked:
+        assert sum(line[0] == device for line in lines) == 3, "two tables, and what it is"
+    assert done.out.count("px at a time on each\n") == 1
     assert "12.3" in done.out
     assert "3.0 GB" in done.out
+    monkeypatch.setattr("tile_infer.engine.backends.device.cuda_devices", lambda: 3)
+    asked.clear()
+    for device in ("cuda", "cuda:2,0", "cuda:1"):
+        assert run("bench", "--model", bright, "--image", picture, "--device", device).code == 0
+    assert asked == ["cuda:0,1,2", "cuda:2,0", "cuda:1"], "as a run with this option is made"
 
 
 def made_up(device: str) -> Throughput:

@@ -64,10 +64,10 @@ def test_what_is_no_list_of_integers_is_refused(text: str) -> None:
 
 
 def test_only_known_devices_are_taken() -> None:
-    for name in ("auto", "cpu", "cuda", "cuda:3"):
+    for name in ("auto", "cpu", "cuda", "cuda:3", "cuda:0,2", "cpu,cpu"):
         assert device_of(name) == name
-    for name in ("gpu", "cuda:", "cuda:x", "CPU "):
-        with pytest.raises(ValueError, match="use auto, cpu, cuda or cuda:N"):
+    for name in ("gpu", "cuda:", "cuda:x", "CPU ", "cuda:0,", "cuda,cpu", "cpu,", "auto,cpu"):
+        with pytest.raises(ValueError, match="use auto, cpu, cuda, cuda:N or cuda:N,M"):
             device_of(name)
 
 

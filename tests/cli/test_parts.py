@@ -59,3 +59,17 @@ def test_a_part_does_not_overwrite(run: Run, image: Write, bright: Path, tmp_pat
     assert done.code == 2
     assert_one_error(done.err, "--part and --overwrite contradict", "delete slide.bright.zarr")
     assert {*tmp_path.iterdir()} == before
+
+
+def test_the_mend_told_for_a_lock_of_another_host_works(
+    run: Run, image: Write, bright: Path, tmp_path: Path
+) -> None:
+    image()
+    command = ["slide.tif", "--model", bright, "--part", "0/1"]
+    assert run(*command).code == 0
+    (tmp_path / "slide.bright.zarr/tile_infer/lock.0-of-1").write_text("1\nelsewhere\n")
+    done = run(*command)
+    assert done.code == 1
+    assert_one_error(done.err, "by process 1 of elsewhere")
+    mend = done.err.rpartition(" give ")[2].split()
+    assert run(*command, *mend).code == 0

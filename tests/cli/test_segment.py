@@ -190,7 +190,8 @@ class TestSeveralImages:
         image("a.tif")
         image("b.tif")
         done = run("a.tif", "b.tif", "--model", bright)
-        assert (done.code, done.out.splitlines()[-1]) == (0, "2 of 2 images done")
+        assert done.code == 0
+        assert done.out.splitlines()[-1].startswith("2 of 2 images done: ")
         assert Path("a.bright.zarr").is_dir()
         assert Path("b.bright.zarr").is_dir()
 
@@ -358,7 +359,9 @@ class TestBadInput:
     ) -> None:
         assert_one_error(run("*.tif", "--model", bright).err, "no file matches *.tif")
         image("a.tif")
-        assert_one_error(run("*.tif", "--model", bright).err, "1 files match", "without quotes")
+        assert run("*.tif", "--model", bright).code == 0
+        Path("a.txt").write_text("")
+        assert_one_error(run("*.txt", "--model", bright).err, "1 files", "without quotes")
         image("[1].tif")
         assert run("[1].tif", "--model", bright).code == 0
 

@@ -19,6 +19,8 @@ from tile_infer.engine.pipeline import Progress
         ("normalize=unit and mean/std contradict", "--normalize unit and --mean/--std contradict"),
         ("mpp and level contradict: both", "--mpp and --level contradict: both"),
         ("use overwrite to start again", "use --overwrite to start again"),
+        ("if it has ended, give break_lock=True", "if it has ended, give --break-lock"),
+        ("network=Truetype.onnx is missing", "--network Truetype.onnx is missing"),
         ("use tile-infer a.tif", "use tile-infer a.tif"),
         ("use the output of the network", "use the output of the network"),
         ("/data/level=3/slide.tif is empty", "/data/level=3/slide.tif is empty"),

@@ -34,6 +34,7 @@ def layouts(
     precision: Precision = "fp32",
     cores: Sequence[int] | None = None,
     workers: int | None = 2,
+    devices: int = 1,
 ) -> list[Layout]:
     """Plan a square image in a given memory."""
     tilings = {}
@@ -47,5 +48,6 @@ def layouts(
         WORK,
         FACTS,
         Execution(device, precision),
+        [device] * devices,
         Settings(memory=memory, device_memory=device_memory, workers=workers),
     )

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import sleep
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -149,17 +150,19 @@ def plugins(client: Any) -> list[str]:
     return [name for found in client.run(names).values() for name in found]
 
 
-def test_a_worker_that_is_killed_costs_its_blocks_alone(folder: Path, tmp_path: Path) -> None:
-    out, killed = tmp_path / "mask.zarr", list[int]()
+def test_workers_that_are_killed_cost_their_blocks_alone(folder: Path, tmp_path: Path) -> None:
+    out, killed = tmp_path / "mask.zarr", set[int]()
     with cluster(2) as opened:
 
         def kill(progress: Progress) -> None:
-            if progress.blocks_done == 4 and not killed:
-                killed.append(next(iter(opened.run(os.getpid).values())))
-                os.kill(killed[0], signal.SIGKILL)
+            if progress.blocks_done in (4, 12, 20):
+                pids = {each.pid for each in opened.cluster.workers.values()} - {None, *killed}
+                pid = max(pids)  # of the youngest, which a dead one was replaced by
+                killed.add(pid)
+                os.kill(pid, signal.SIGKILL)
 
         run(folder, out, client=opened, on_progress=kill)
-    assert killed
+    assert len(killed) == 3
     assert tree(out) == tree(folder / "whole.zarr")
 
 
@@ -200,7 +203,9 @@ def test_what_waits_at_the_scheduler_is_bounded(
     waiting: list[int] = []
 
     def count(progress: Progress) -> None:
-        waiting.append(len([key for key in client.futures if key.startswith("infer_block")]))
+        known = [each for key, each in client.futures.items() if key.startswith("infer_block")]
+        waiting.append(sum(each.status == "pending" for each in known))
+        assert len(known) <= 12, "those that ended are let go of"
 
     done = run(folder, tmp_path / "mask.zarr", client=client, on_progress=count)
     assert 0 < max(waiting) <= 6 < done.plan.grid.blocks
@@ -327,6 +332,77 @@ def test_a_block_that_fails_ends_the_run_and_is_named(client: Any, tmp_path: Pat
         )
 
 
+class Block:
+    """A future that is done."""
+
+    def __init__(self, status: str, error: Exception | None = None) -> None:
+        self.status, self.error = status, error or ImageError("cannot be read")
+
+    def exception(self) -> Exception:
+        return self.error
+
+    def result(self) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize(("times", "done"), [(0, True), (4, True), (5, False)])
+def test_a_block_that_is_lost_with_its_workers_is_submitted_again_a_few_times(
+    monkeypatch: pytest.MonkeyPatch, times: int, done: bool
+) -> None:
+    lost = distributed.KilledWorker("key", None, 3)
+    blocks = [Block("error", lost) for _ in range(times)] + [Block("finished")]
+    todo, keys, flying = iter(blocks), list[str](), list[Block]()
+
+    def submit(*_: Any, key: str, **__: Any) -> Block:
+        keys.append(key)
+        flying.append(next(todo))
+        return flying[-1]
+
+    def batches() -> Iterator[list[Block]]:
+        while flying:
+            yield [flying.pop()]
+
+    client: Any = SimpleNamespace(
+        loop=None,
+        nthreads=lambda: {"worker": 1},
+        submit=submit,
+        gather=lambda futures: ["done"] * len(futures),
+        cancel=lambda futures: None,
+    )
+    seen = SimpleNamespace(add=lambda future: None, batches=batches)
+    monkeypatch.setattr(distributed, "as_completed", lambda loop: seen)
+    told: Any = Cluster(client)._blocks("name", [7], None, {})
+    if done:
+        assert list(told) == ["done"]
+    else:
+        with pytest.raises(TileInferError, match="block 7 was given up"):
+            list(told)
+    assert len({*keys}) == len(keys) == min(times, 4) + 1
+
+
+@pytest.mark.parametrize(("last", "submitted"), [("finished", 17), ("error", 16)])
+def test_after_a_failure_no_block_is_submitted(
+    monkeypatch: pytest.MonkeyPatch, last: str, submitted: int
+) -> None:
+    blocks = [Block(status) for status in ("finished", last, *["pending"] * 18)]
+    todo = iter(blocks)
+    client: Any = SimpleNamespace(
+        loop=None,
+        nthreads=lambda: {"worker": 1},
+        submit=lambda *_, **__: next(todo),
+        gather=lambda futures: ["done"] * len(futures),
+        cancel=lambda futures: None,
+    )
+    seen = SimpleNamespace(add=lambda future: None, batches=lambda: iter([blocks[:2]]))
+    monkeypatch.setattr(distributed, "as_completed", lambda loop: seen)
+    told: Any = Cluster(client)._blocks("name", range(17), None, {})
+    assert next(told) == "done"
+    assert blocks.index(next(todo)) == submitted
+    if last == "error":
+        with pytest.raises(ImageError):
+            next(told)
+
+
 def test_resources_are_asked_for_and_one_that_nobody_has_is_refused(
     client: Any, folder: Path, tmp_path: Path
 ) -> None:
@@ -374,7 +450,7 @@ def test_a_part_is_not_shared_out(client: Any, folder: Path, tmp_path: Path) -> 
 def test_the_share_of_a_worker(client: Any, plan: Plan) -> None:
     share = Cluster(client).share(plan)
     assert share is not None
-    assert (share.processes, share.blocks) == (2, -(-plan.grid.blocks // 2))
+    assert (share.workers, share.blocks) == (2, -(-plan.grid.blocks // 2))
     assert 0 < share.memory_bytes <= plan.memory_bytes
 
 
@@ -382,14 +458,14 @@ def test_a_worker_that_comes_later_takes_part(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster_module, "_FEWEST", 2)
-    result, openings = cluster_module._result, set[str]()
+    results, openings = cluster_module._results, set[str]()
 
-    def seen(future: Any, block: int) -> Any:
-        done = result(future, block)
-        openings.add(done.opening)
-        return done
+    def seen(client: Any, ended: Any) -> Iterator[Any]:
+        for done in results(client, ended):
+            openings.add(done.opening)
+            yield done
 
-    monkeypatch.setattr(cluster_module, "_result", seen)
+    monkeypatch.setattr(cluster_module, "_results", seen)
     out = tmp_path / "mask.zarr"
     with cluster(1) as opened:
 

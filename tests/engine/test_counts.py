@@ -64,12 +64,20 @@ def levels(shape: tuple[int, int]) -> Iterable[tuple[int, int]]:
         shape = ceil(shape[0] / 2), ceil(shape[1] / 2)
 
 
+def all_run(tiles: int) -> dict[str, Any]:
+    """Return what is counted of tiles none of which is remembered, on a CPU."""
+    return {
+        "tiles_run": tiles,
+        "tiles_remembered": 0,
+        "devices": [{"device": "cpu", "tiles": tiles, "most_at_once": None}],
+    }
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 def test_everything_is_done_once(folder: Path, tmp_path: Path, workers: int) -> None:
     found = run(folder, tmp_path / "m.zarr", workers=workers)
     assert found.report["counts"] == {
-        "tiles_run": ceil(HEIGHT / CORE) * ceil(WIDTH / CORE),
-        "tiles_remembered": 0,
+        **all_run(ceil(HEIGHT / CORE) * ceil(WIDTH / CORE)),
         "segments_decoded": ROWS * COLUMNS,
         "chunks_written": sum(
             ceil(height / CHUNK) * ceil(width / CHUNK) for height, width in levels((HEIGHT, WIDTH))
@@ -92,8 +100,7 @@ def test_what_a_block_lacks_is_done_again_and_nothing_else(folder: Path, tmp_pat
     height, width = grid.block
     margin = (KERNEL - 1) // 2
     assert run(folder, tmp_path / "m.zarr").report["counts"] == {
-        "tiles_run": (height // CORE) * (width // CORE),
-        "tiles_remembered": 0,
+        **all_run((height // CORE) * (width // CORE)),
         "segments_decoded": ceil((height + margin) / SEGMENT) * ceil((width + margin) / SEGMENT),
         # The lowest levels were made after the last block, and are still there.
         "chunks_written": sum(

@@ -88,7 +88,7 @@ def test_every_library_is_understood(error: Exception) -> None:
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Let a GPU of a stated memory be there; what runs on it is run by the CPU."""
-    monkeypatch.setattr(runtime, "resolve_device", lambda _: "cuda:0")
+    monkeypatch.setattr(runtime, "resolve_devices", lambda _: ("cuda:0",))
 
     def of(pixels: int) -> Device:
         device = Device(pixels)
@@ -100,7 +100,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
 
         monkeypatch.setattr(ready, "prepare", prepare)
         monkeypatch.setattr(smaller, "prepare", prepare)
-        monkeypatch.setattr(predict, "certify", lambda *_: None)
+        monkeypatch.setattr(predict, "certify", lambda *_, **__: None)
         return device
 
     return of

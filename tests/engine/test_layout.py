@@ -1,6 +1,8 @@
 """Which tiles are taken where nothing is measured: by work, within the memory."""
 
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -101,7 +103,57 @@ def test_gpu_memory_is_what_the_driver_says_unless_it_is_stated(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sizing, "device_memory", lambda device: DeviceMemory(10 * GIB, 80 * GIB))
-    assert sizing.device_budget("cuda:0", Settings()) == 8 * GIB
-    assert sizing.device_budget("cuda:0", Settings(device_memory=GIB)) == GIB
+    assert sizing.device_budget(["cuda:0"], Settings()) == 8 * GIB
+    assert sizing.device_budget(["cuda:0"], Settings(device_memory=GIB)) == GIB
     monkeypatch.setattr(sizing, "device_memory", lambda device: None)
-    assert sizing.device_budget("cuda:0", Settings()) == sizing.DEVICE_BYTES
+    assert sizing.device_budget(["cuda:0"], Settings()) == sizing.DEVICE_BYTES
+
+
+def test_what_torch_keeps_of_a_gpu_is_given_back_before_its_memory_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept = {"bytes": 60 * GIB}
+    cuda = SimpleNamespace(is_initialized=lambda: True, empty_cache=kept.clear)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+
+    def memory(device: str) -> DeviceMemory:
+        return DeviceMemory(80 * GIB - kept.get("bytes", 0), 80 * GIB)
+
+    monkeypatch.setattr(sizing, "device_memory", memory)
+    assert sizing.device_budget(["cpu"], Settings()) == 0
+    assert kept
+    assert sizing.device_budget(["cuda:0"], Settings()) == 64 * GIB
+
+
+def test_the_gpu_with_the_least_memory_counts_and_one_that_is_named_twice_has_half(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    free = {"cuda:0": DeviceMemory(40 * GIB, 80 * GIB), "cuda:1": DeviceMemory(10 * GIB, 80 * GIB)}
+    monkeypatch.setattr(sizing, "device_memory", free.__getitem__)
+    assert sizing.device_budget(["cuda:0", "cuda:1"], Settings()) == 8 * GIB
+    assert sizing.device_budget(["cuda:0", "cuda:0"], Settings()) == 16 * GIB
+    assert sizing.device_budget(["cpu", "cpu"], Settings()) == 0
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+@pytest.mark.parametrize(("side_px", "smaller_blocks"), [(30_000, False), (8_000, True)])
+def test_devices_have_the_tiles_of_one_in_blocks_enough_and_add_up_their_memory(
+    device: str, side_px: int, smaller_blocks: bool
+) -> None:
+    (one,), (four,) = (
+        layouts(side_px, device, cores=[512], devices=count, device_memory=16 * GIB * count)
+        for count in (1, 4)
+    )
+    assert (four.at_once, four.recipe, four.runs) == (one.at_once, one.recipe, one.runs)
+    assert four.tiling.grid.chunk == one.tiling.grid.chunk
+    assert (four.tiling.grid.blocks > one.tiling.grid.blocks) == smaller_blocks
+    assert four.tiling.grid.blocks >= 4 * four.execution.workers
+    if not smaller_blocks:
+        base = sizing.BASE_BYTES
+        assert four.memory_bytes - base == 4 * (one.memory_bytes - base)
+
+
+def test_devices_that_the_host_has_no_memory_for_are_refused() -> None:
+    assert layouts(30_000, cores=[512], memory=16 * GIB)
+    with pytest.raises(SettingError, match="the run needs"):
+        layouts(30_000, cores=[512], memory=16 * GIB, devices=64)

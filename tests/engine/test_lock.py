@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -48,20 +49,25 @@ def test_a_second_writer_is_refused_with_host_and_process(tmp_path: Path) -> Non
     predict_large(IMAGE, network(), tmp_path / "other.zarr")
 
 
-def test_another_process_is_refused_as_long_as_it_lives(tmp_path: Path) -> None:
-    out = tmp_path / "mask.zarr"
-    holds = "import sys; from pathlib import Path; from zarr.storage import LocalStore;"
-    holds += "from tile_infer.engine.stitcher.lock import one_writer\n"
-    holds += "with one_writer(LocalStore(Path(sys.argv[1]))): print('held', flush=True); input()"
+def refused_beside_another(out: Path | str, run: Callable[..., object]) -> None:
+    """Check that a run is refused while another process, which is then killed, holds its output."""
+    holds = "import sys; from tile_infer.engine.stitcher.lock import one_writer\n"
+    holds += "from tile_infer.engine.stitcher.store import open_store\n"
+    holds += "with one_writer(open_store(sys.argv[1])): print('held', flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", holds, out], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
-        for broken in (False, True):  # of this host, none that lives is broken
+        for broken in (False, True):  # of this machine, none that lives is broken
             with pytest.raises(OutputError, match=f"by process {other.pid} of .*wait until"):
-                predict_large(IMAGE, network(), out, break_lock=broken)
+                run(break_lock=broken)
         other.kill()
+
+
+def test_another_process_is_refused_as_long_as_it_lives(tmp_path: Path) -> None:
+    out = tmp_path / "mask.zarr"
+    refused_beside_another(out, lambda **options: predict_large(IMAGE, network(), out, **options))
     assert (out / "tile_infer" / "lock").exists()
     predict_large(IMAGE, network(), out)
     assert not list(out.rglob("lock*"))

@@ -57,7 +57,7 @@ def test_each_block_is_in_one_part(folder: Path, count: int) -> None:
     sizes = [len(part) for part in parts]
     assert max(sizes) - min(sizes) <= max(1, plan.grid.blocks // (4 * count))
     order = plan.strips.order(plan.grid, range(plan.grid.blocks))
-    assert all(part == sorted(part, key=order.index) for part in parts)
+    assert all(list(part) == sorted(part, key=order.index) for part in parts)
 
 
 @pytest.mark.parametrize("text", ["4/4", "1", "-1/4", "a/b", "0/0", "1/2/3", "", "1.5/4"])

@@ -13,6 +13,7 @@ from torch import nn
 from zarr.storage import MemoryStore
 
 from tile_infer import ModelError, Plan, TileInferError, plan_prediction
+from tile_infer.engine import pipeline
 from tile_infer.engine.backends.base import Output
 from tile_infer.engine.block import Worker
 from tile_infer.engine.pipeline import run_blocks
@@ -28,7 +29,7 @@ def run(plan: Plan, image: Any, runner: Any, threads: int) -> list[Record]:
     claim(store, plan.to_dict())
     with ThreadPoolExecutor(threads) as device:
         worker = Worker(plan, open_source(image), runner, Mask(store, plan), device)
-        run_blocks(worker, range(plan.grid.blocks), threads + 1, records.append)
+        run_blocks([worker] * (threads + 1), range(plan.grid.blocks), records.append)
     return records
 
 
@@ -102,7 +103,9 @@ def test_an_exit_in_the_network_fails_the_run_like_any_error() -> None:
 )
 def test_a_map_that_is_none_of_the_tiles_fails_the_run(output: Any, told: str) -> None:
     plan, image = one_block()
-    with pytest.raises(ModelError, match=rf"{told} .*\(running block 0 \(pixels 0:200, 0:200\)\)"):
+    with pytest.raises(
+        ModelError, match=rf"{told} .*\(running block 0 \(pixels 0:200, 0:200\) on cpu\)"
+    ):
         run(plan, image, lambda tiles: output(len(tiles), plan.grid.window), threads=1)
 
 
@@ -114,5 +117,31 @@ def test_threads_that_cannot_be_started_fail_the_run(monkeypatch: pytest.MonkeyP
 
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refused)
-        with pytest.raises(TileInferError, match="beginning array, block 0: can't start new"):
+        with pytest.raises(TileInferError, match="beginning array: can't start new"):
             run(plan, image, Together(plan, patience=60), threads=2)
+
+
+def test_no_block_goes_on_after_an_interruption_while_threads_are_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plan, image = one_block()
+    begun, start = threading.Event(), threading.Thread.start
+    ended = list[bool]()
+
+    def slow(worker: Worker, block: int) -> Record:
+        begun.set()
+        sleep(0.5)
+        ended.append(True)
+        raise ValueError("nobody asks for it")
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        if thread.name.startswith("block"):
+            begun.wait(0.2)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "infer_block", slow)
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(plan, image, Together(plan, patience=60), threads=1)
+    assert begun.is_set() == bool(ended)

@@ -205,8 +205,8 @@ def test_a_gpu_that_the_backend_cannot_use_is_no_reason_to_fail_unless_it_was_as
 ) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine's GPU can be used")
-    found = {"auto": "cuda:0", "cuda": "cuda:0", "cpu": "cpu"}
-    monkeypatch.setattr(runtime, "resolve_device", found.__getitem__)
+    found = {"auto": ("cuda:0",), "cuda": ("cuda:0",), "cpu": ("cpu",)}
+    monkeypatch.setattr(runtime, "resolve_devices", found.__getitem__)
     with pytest.raises(DeviceError, match="device=cuda:0"):
         predict_large(slide, model, device="cuda")
     with pytest.warns(TileInferWarning, match="running on the CPU: device=cuda:0"):

@@ -69,7 +69,9 @@ def test_a_library_that_does_not_run_such_networks_is_refused() -> None:
 def test_on_a_gpu_an_onnx_file_is_run_by_torch_where_onnx_runtime_cannot(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runtime, "resolve_device", {"auto": "cuda:0", "cpu": "cpu"}.__getitem__)
+    monkeypatch.setattr(
+        runtime, "resolve_devices", {"auto": ("cuda:0",), "cpu": ("cpu",)}.__getitem__
+    )
 
     def tried(network: Path | nn.Module, **given: Any) -> list[tuple[Any, Any]]:
         with closing(open_network(network)) as opened:
@@ -87,8 +89,8 @@ def test_on_a_gpu_an_onnx_file_is_run_by_torch_where_onnx_runtime_cannot(
 def test_what_is_run_instead_is_said(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As where CUDA's libraries are missing, for ONNX Runtime alone or for both."""
     missing = ["onnx"]
-    found = {"auto": "cuda:0", "cuda": "cuda:0", "cpu": "cpu"}
-    monkeypatch.setattr(runtime, "resolve_device", found.__getitem__)
+    found = {"auto": ("cuda:0",), "cuda": ("cuda:0",), "cpu": ("cpu",)}
+    monkeypatch.setattr(runtime, "resolve_devices", found.__getitem__)
 
     def on_the_cpu(prepare: Any) -> Any:
         def prepared(network: Any, recipe: Any, execution: Execution) -> Any:

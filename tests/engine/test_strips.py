@@ -56,7 +56,7 @@ def test_every_block_is_in_the_order_once_and_its_strip_is_finished_before_the_n
 def test_blocks_that_are_done_are_left_out_and_change_no_other_ones_place() -> None:
     grid, strips = grid_of(8000, 20_000), Strips(3, 0)
     left = [block for block in range(grid.blocks) if block % 5]
-    assert strips.order(grid, left) == [
+    assert list(strips.order(grid, left)) == [
         block for block in strips.order(grid, range(grid.blocks)) if block % 5
     ]
 

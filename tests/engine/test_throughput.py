@@ -17,7 +17,7 @@ from tile_infer.engine.backends import open_network
 from tile_infer.engine.backends.base import Output
 from tile_infer.engine.bench_inputs import slide_shape, write_paper_unet, write_sized_slide
 from tile_infer.engine.inspection import inspect
-from tile_infer.engine.network_alone import ROUNDS, tiles_per_second
+from tile_infer.engine.network_alone import ROUNDS, network_alone, tiles_per_second
 from tile_infer.engine.networks import registry, repeated_slide
 from tile_infer.engine.networks.repeated_slide import write_repeated_slide
 from tile_infer.engine.pipeline import Progress
@@ -109,6 +109,27 @@ def test_figures_follow_from_the_run_and_the_network_alone(tmp_path: Path) -> No
     slower = figures(done, 8.0)
     assert slower.engine_over_network == pytest.approx(8 / 2.5)
     assert slower.device_busy == pytest.approx(0.375)
+
+
+def test_several_devices_have_more_places_and_the_rates_of_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = finished(tmp_path, 30, 10, seconds(network=6, reading=3))
+    shared = Prediction(done.mask, done.group, done.plan.on(["cuda:0", "cuda:2"]), done.report)
+    monkeypatch.setattr(throughput, "device_name", {"cuda:0": "A", "cuda:2": "B"}.__getitem__)
+    found = figures(shared, 4.0)
+    assert (found.device, found.name, found.workers) == ("cuda:0,2", "A, B", 2)
+    assert found.device_busy == pytest.approx(0.375), "four places, four seconds"
+    rates = iter([3.0, 4.0])
+    asked: list[str] = []
+
+    def prepare(network: Any, plan: Any) -> None:
+        asked.append(plan.execution.device)
+
+    monkeypatch.setattr("tile_infer.engine.network_alone.prepare", prepare)
+    monkeypatch.setattr("tile_infer.engine.network_alone.tiles_per_second", lambda *_: next(rates))
+    assert network_alone(nn.Conv2d(1, 2, 5), shared.plan, Settings()) == pytest.approx(7)
+    assert asked == ["cuda:0", "cuda:2"]
 
 
 def test_a_run_is_compared_with_the_network_before_and_after_it(

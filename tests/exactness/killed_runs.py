@@ -39,8 +39,8 @@ class Slow(nn.Module):
         return logits
 
 
-def start(folder: Path, name: str, seconds: float) -> int:
-    """Return the process id of a child that runs the prediction."""
+def start(folder: Path, name: str, seconds: float, devices: int = 1) -> int:
+    """Return the process id of a child that runs the prediction, on the CPU named so often."""
     child = os.fork()
     if child:
         return child
@@ -49,7 +49,15 @@ def start(folder: Path, name: str, seconds: float) -> int:
         torch.set_num_threads(1)
         SECONDS[0] = seconds
         image: Any = np.load(folder / "image.npy")
-        predict_large(image, Slow(), folder / name, tile=TILE, workers=2, output="probabilities")
+        predict_large(
+            image,
+            Slow(),
+            folder / name,
+            tile=TILE,
+            workers=2,
+            output="probabilities",
+            device=",".join(["cpu"] * devices),
+        )
         code = 0
     finally:
         os._exit(code)
@@ -74,7 +82,7 @@ def main(folder: Path, wanted: int) -> None:
     total = sum("." not in path.name for path in (folder / "whole.zarr/0/c/0").iterdir())
     kills = 0
     while kills < wanted:
-        child = start(folder, "parts.zarr", 0.002)
+        child = start(folder, "parts.zarr", 0.002, devices=1 + kills % 2)
         # A little further each time, and then at any moment of what a block does.
         threshold = max(1, (kills + 1) * total // (wanted + 4))
         while chunks(folder) < threshold:

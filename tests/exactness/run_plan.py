@@ -24,7 +24,7 @@ def run_plan(plan: Plan, image: Any, model: Any, order: Iterable[int] | None = N
     store = MemoryStore()
     claim(store, plan.to_dict())
     mask = Mask(store, plan)
-    blocks = range(plan.grid.blocks) if order is None else order
+    blocks = range(plan.grid.blocks) if order is None else [*order]
     with (
         closing(open_source(image)) as source,
         closing(open_network(model)) as network,
@@ -32,7 +32,7 @@ def run_plan(plan: Plan, image: Any, model: Any, order: Iterable[int] | None = N
     ):
         runner = network.prepare(plan.recipe, plan.execution)
         worker = Worker(plan, source, runner, mask, device)
-        run_blocks(worker, blocks, plan.workers + 1, lambda record: None)
+        run_blocks([worker] * (plan.workers + 1), blocks, lambda record: None)
     mask.finish()
     return mask
 

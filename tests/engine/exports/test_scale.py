@@ -15,7 +15,7 @@ from tile_infer.engine.prediction import Prediction, build_report
 from tile_infer.engine.sources.base import Level
 from tile_infer.engine.sources.georeference import Georeference, GeoTags
 from tile_infer.engine.stitcher.metadata import group_attributes
-from tile_infer.engine.stitcher.records import Record
+from tile_infer.engine.stitcher.records import Record, Records
 
 from .finished_masks import finished, read_features
 
@@ -89,6 +89,7 @@ def test_a_georeference_is_scaled_to_the_mask(
 
 def test_areas_are_those_of_the_masks_pixels() -> None:
     plan = mask((402, 200)).plan
-    record = Record(0, (70_000, 10_400, 0), 0)
-    report = build_report(plan, "m.zarr", [record], [], [], 1.0, 1, {}, {}, None)
+    records = Records(plan.grid.blocks, 3)
+    records.add(Record(0, (70_000, 10_400, 0), 0))
+    report = build_report(plan, "m.zarr", records, [], [], 1.0, 1, {}, {}, None)
     assert report["classes"][1]["area"] == 10_400 * 0.5 * 1.0
