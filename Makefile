@@ -22,7 +22,7 @@ check: dev
 
 bench: .venv/figures dev
 	for script in phase redundancy demo exports mask_codecs memory floor overhead whole certificate \
-			kills; do \
+			kills scaling sleeping workers same_bytes; do \
 		$(BIN)/python benchmarks/$$script.py || exit; done
 	$(BIN)/python benchmarks/whole.py --backend openvino
 	$(MAKE) bench-peers

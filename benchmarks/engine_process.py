@@ -22,7 +22,7 @@ prediction = predict_large(
 )
 wall, plan, report = perf_counter() - begun, prediction.plan, prediction.report
 if on_gpu := plan.execution.device != "cpu":
-    import torch
+    from torch.cuda import max_memory_allocated
 print(json.dumps({
     "seconds": wall,
     "blocks_seconds": moments[-1] - moments[0],
@@ -37,7 +37,7 @@ print(json.dumps({
     "redundancy": plan.redundancy,
     "stages": report["stages"],
     "peak_rss_bytes": report["peak_rss_bytes"],
-    "peak_device_bytes": torch.cuda.max_memory_allocated() if on_gpu else None,
+    "peak_device_bytes": max(map(max_memory_allocated, plan.devices)) if on_gpu else None,
     "warnings": plan.warnings,
 }))
 """

@@ -1,9 +1,10 @@
-"""One GPU: what the engine makes of it, next to what the network alone does there.
+"""A GPU, or several: what the engine makes of them, next to what the network alone does on one.
 
 From a JPEG-tiled slide on disk to the mask on disk: a network that costs nothing (a threshold),
 a U-Net of 16 channels and the paper's of 64, in every precision, by Torch. Next to each the best of
 a sweep of the network alone (`alone_torch.py`, which does not import the package), the share of the
-card's own bf16 matrix rate, and the labels that differ from those of fp32 on the same card.
+card's own bf16 matrix rate, and the labels that differ from those of fp32 on the same card. Where
+the machine has several, each run is repeated on the first two, the first three, and so on.
 
 With ``--device cpu --small`` the same code runs anywhere, to try it.
 """
@@ -12,6 +13,7 @@ import argparse
 import json
 import sys
 import tempfile
+from itertools import product
 from math import prod
 from pathlib import Path
 from statistics import median
@@ -26,6 +28,7 @@ from engine_process import run_engine
 from fresh_process import output
 from results_file import save
 from slide_file import described
+from tile_infer.engine.backends.device import cuda_devices, device_list, device_text
 from tile_infer.engine.backends.device_facts import device_memory, device_name
 from tile_infer.engine.networks.repeated_slide import write_repeated_slide
 from tile_infer.engine.networks.tissue import tissue
@@ -102,41 +105,43 @@ def measured(
         print(found["alone"]["rows"][0], flush=True)
     reference = folder / "fp32.zarr"
     rows = []
-    for precision in options.precisions:
-        for compiled in (False, True) if options.compile else (False,):
-            out = reference if (precision, compiled) == ("fp32", False) else folder / "mask.zarr"
-            way = {"precision": precision, "compile": compiled or None}
-            try:
-                ran = [
-                    engine(slide, model, out, side, options.device, **way)
-                    for _ in range(options.rounds)
-                ]
-            except Exception as error:
-                rows.append({"precision": precision, "compiled": compiled, "failed": str(error)})
-                print(rows[-1], flush=True)
-                continue
-            row = {
-                **ran[-1],
-                "precision": precision,
-                "compiled": compiled,
-                "mpx_per_second": median(each["mpx_per_second"] for each in ran),
-                "blocks_mpx_per_second": median(each["blocks_mpx_per_second"] for each in ran),
-                "first_seconds": ran[0]["seconds"],
-                "labels_differing_from_fp32": differing(out, reference),
-            }
-            if width is not None:
-                row |= _shares(row, found["alone"], options.multiply_adds[width])
-            rows.append(row)
-            print(
-                {key: row[key] for key in ("precision", "compiled", "mpx_per_second")}, flush=True
-            )
+    compiled_too = (False, True) if options.compile else (False,)
+    for precision, compiled, device in product(
+        options.precisions, compiled_too, (options.device, *options.shared)
+    ):
+        way = {"precision": precision, "compiled": compiled, "devices": len(device_list(device))}
+        first = way == {"precision": "fp32", "compiled": False, "devices": 1}
+        out = reference if first else folder / "mask.zarr"
+        try:
+            ran = [
+                engine(
+                    slide, model, out, side, device, precision=precision, compile=compiled or None
+                )
+                for _ in range(options.rounds)
+            ]
+        except Exception as error:
+            rows.append({**way, "failed": str(error)})
+            print(rows[-1], flush=True)
+            continue
+        row = {
+            **ran[-1],
+            **way,
+            "mpx_per_second": median(each["mpx_per_second"] for each in ran),
+            "blocks_mpx_per_second": median(each["blocks_mpx_per_second"] for each in ran),
+            "first_seconds": ran[0]["seconds"],
+            "labels_differing_from_fp32": differing(out, reference),
+        }
+        if width is not None:
+            row |= _shares(row, found["alone"], options.multiply_adds[width])
+        rows.append(row)
+        print({key: row[key] for key in (*way, "mpx_per_second")}, flush=True)
     return {**found, "engine": rows}
 
 
 def _shares(row: dict[str, Any], alone: dict[str, Any], per_px: float) -> dict[str, float]:
-    """Return an engine's rate over that of the network alone, and over what the card could do."""
+    """Return a device's rate over that of the network alone, and over what the card could do."""
     same = [each for each in alone["rows"] if each["precision"] == row["precision"]]
-    rate = row["blocks_mpx_per_second"]
+    rate = row["blocks_mpx_per_second"] / row["devices"]
     return {
         "over_network_alone": round(rate / same[0]["mpx_per_second"], 4) if same else 0.0,
         "of_bf16_matrix_rate": round(
@@ -158,10 +163,19 @@ def multiply_adds_per_px(width: int) -> float:
     return total + 2 * width
 
 
+def several_gpus() -> list[str]:
+    """Return this machine's first two GPUs, its first three, and so on, each by one name."""
+    gpus = [f"cuda:{number}" for number in range(cuda_devices())]
+    return [device_text(gpus[:count]) for count in range(2, len(gpus) + 1)]
+
+
 def main() -> None:
     """Measure, print each run and save."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--device", default="cuda:0")
+    parser.add_argument("--device", default="cuda:0", help="one, measured alone [cuda:0]")
+    parser.add_argument(
+        "--shared", nargs="*", default=several_gpus(), help="such as cuda:0,1 [all from two on]"
+    )
     parser.add_argument("--widths", type=int, nargs="+", default=list(WIDTHS))
     parser.add_argument("--precisions", nargs="+", default=list(PRECISIONS), choices=PRECISIONS)
     parser.add_argument("--side", type=int, help="side of the slide in px [by the network]")

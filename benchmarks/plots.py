@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from redundancy import curves
 from results_file import RESULTS
-from speed_tables import load
+from speed_tables import load, way
 
 BLUE, SKY, ORANGE, GREY, INK = "#0072B2", "#56B4E9", "#D55E00", "#777777", "#222222"
 OURS = "tile-infer"
@@ -238,10 +238,9 @@ def gpu() -> Figure:
                 fontsize=9,
             )
             if "over_network_alone" in row:
-                alone = rate / row["over_network_alone"]
+                alone = rate / row["over_network_alone"]  # of as many devices
                 axes.plot([alone] * 2, [place - 0.4, place + 0.4], color=ORANGE)
-        names = [row["precision"] + (", compiled" if row["compiled"] else "") for row in rows]
-        axes.set_yticks(range(len(rows)), names)
+        axes.set_yticks(range(len(rows)), [way(row) for row in rows])
         axes.tick_params(axis="y", length=0)
         axes.invert_yaxis()
         width = network["width"]

@@ -91,7 +91,7 @@ def ours(network: Measured, device: str, *, tile: int | None = None) -> Plan:
         tilings = choose_tilings((side, side), network.probe, settings, kind)
         execution = Execution(device, backend="torch")
         layouts = plan_layouts(
-            tilings, recipe_of, 1, network.work, network.facts, execution, settings
+            tilings, recipe_of, 1, network.work, network.facts, execution, [device], settings
         )
         grid = usual_layout(layouts).tiling.grid
         return grid.tile[0], grid.tiles

@@ -136,8 +136,15 @@ def peers(table: str) -> str:
     )
 
 
+def way(row: dict[str, Any]) -> str:
+    """Return how a network was run on a GPU, or several, in words."""
+    compiled = ", compiled" if row["compiled"] else ""
+    gpus = f", {row['devices']} GPUs" if row["devices"] > 1 else ""
+    return f"{row['precision']}{compiled}{gpus}"
+
+
 def gpu() -> str:
-    """Return the table of one GPU, or what there is to be measured."""
+    """Return the table of a GPU, or several, or what there is to be measured."""
     names = {"threshold": "threshold", 16: "U-Net of 16 channels", 64: "U-Net of the paper"}
     rows = [
         "| network | precision | MPix/s | over the network alone | of the bf16 matrix rate "
@@ -150,7 +157,7 @@ def gpu() -> str:
         return "\n".join([*rows, *[f"| {name} | {cells} |" for name in names.values()]])
     for network in found[0]["networks"]:
         for row in network["engine"]:
-            start = f"| {names[network['width']]} | {row['precision']} |"
+            start = f"| {names[network['width']]} | {way(row)} |"
             if "failed" in row:
                 rows.append(f"{start} failed: {row['failed']} | | | | |")
                 continue

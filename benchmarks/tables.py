@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from scaling_tables import petapixel, scaling
 from speed_tables import (
     codecs,
     floor,
@@ -21,7 +22,7 @@ from speed_tables import (
 ROOT = Path(__file__).parent.parent
 PAGES = (
     ROOT / "README.md",
-    *(ROOT / "docs" / f"{name}.md" for name in ("outputs", "speed", "training")),
+    *(ROOT / "docs" / f"{name}.md" for name in ("outputs", "scaling", "speed", "training")),
 )
 
 
@@ -307,6 +308,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "peers": partial(peers, "same_backend"),
     "peers_as_shipped": partial(peers, "as_shipped"),
     "gpu": gpu,
+    "scaling": scaling,
+    "petapixel": petapixel,
     "training_demo": training_demo,
     "training_ablation": training_ablation,
     "training_isbi": training_isbi,
