@@ -6,8 +6,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Condition
 from typing import Generic, TypeVar
 
-from ..engine.places import Stopped
 from ..engine.pool import start_threads
+from ..engine.rooms import Stopped
 from ..tiler.errors import TileInferError, failing_as
 from .terminal import Lines
 
@@ -20,7 +20,7 @@ _LOOK_SECONDS = 1.0
 """How often is looked for an interruption: one that comes just before a wait does not end it."""
 
 
-class Turn(Generic[T]):
+class Piece(Generic[T]):
     """A piece of work under way, as it is seen by itself."""
 
     def __init__(self, news: Condition) -> None:
@@ -50,7 +50,7 @@ class Turn(Generic[T]):
             self._news.notify_all()
 
     def stop(self) -> None:
-        """Wait for no turn any more."""
+        """Wait for those before it no more."""
         with self._news:
             self._stopped = True
             self._news.notify_all()
@@ -69,7 +69,7 @@ class Turn(Generic[T]):
 
 
 def overlapping(
-    works: Sequence[Callable[[Turn[T]], T]], stop: Callable[[], None], at_once: int = AT_ONCE
+    works: Sequence[Callable[[Piece[T]], T]], stop: Callable[[], None], at_once: int = AT_ONCE
 ) -> Generator[Future[T], None, None]:
     """Do pieces of work in order; yield what came of each, in order.
 
@@ -84,15 +84,15 @@ def overlapping(
     Raises:
         TileInferError: A thread cannot be started.
     """
-    todo, turns, news = deque(works), deque[Turn[T]](), Condition()
+    todo, pieces, news = deque(works), deque[Piece[T]](), Condition()
 
     def may_begin() -> bool:
-        last = turns[-1] if turns else None
+        last = pieces[-1] if pieces else None
         free = last is None or last.next_may_begin or last.outcome.done()
-        return bool(todo) and len(turns) < at_once and free
+        return bool(todo) and len(pieces) < at_once and free
 
     def has_ended() -> bool:
-        return bool(turns) and turns[0].outcome.done()
+        return bool(pieces) and pieces[0].outcome.done()
 
     def tell(_: Future[T]) -> None:
         with news:
@@ -102,25 +102,25 @@ def overlapping(
     try:
         with failing_as(TileInferError, "beginning", "images"):
             start_threads(pool, at_once)
-        while todo or turns:
+        while todo or pieces:
             with news:
                 while not (may_begin() or has_ended()):
                     news.wait(_LOOK_SECONDS)
             if may_begin():
-                turn = Turn[T](news)
-                if not turns:
-                    turn.come_first()
-                turns.append(turn)  # before it begins: an interruption may come at any time
-                turn.outcome = pool.submit(todo.popleft(), turn)
-                turn.outcome.add_done_callback(tell)
+                piece = Piece[T](news)
+                if not pieces:
+                    piece.come_first()
+                pieces.append(piece)  # before it begins: an interruption may come at any time
+                piece.outcome = pool.submit(todo.popleft(), piece)
+                piece.outcome.add_done_callback(tell)
                 continue
-            yield turns.popleft().outcome
-            if turns:
-                turns[0].come_first()
+            yield pieces.popleft().outcome
+            if pieces:
+                pieces[0].come_first()
     except BaseException:
         stop()
-        for turn in turns:
-            turn.stop()
+        for piece in pieces:
+            piece.stop()
         raise
     finally:
         pool.shutdown(cancel_futures=True)

@@ -9,13 +9,13 @@ from traceback import clear_frames
 from typing import NamedTuple
 
 from ..engine.crew import Crew, Threads
-from ..engine.places import Places
 from ..engine.pool import result_of
 from ..engine.prediction import Prediction
+from ..engine.rooms import Rooms
 from ..engine.url import Location
 from ..tiler.errors import DeviceError, NumericError, OutputError, first_line
 from .failure import FAILED, explain
-from .overlap import AT_ONCE, Turn, overlapping
+from .overlap import AT_ONCE, Piece, overlapping
 from .summary import table
 from .terminal import Terminal
 
@@ -62,14 +62,14 @@ def segment_all(
     Raises:
         DeviceError: The device cannot be had, which no other image would change.
     """
-    places, begun = Places(), monotonic()
+    rooms, begun = Rooms(), monotonic()
 
-    def work(number: int, turn: Turn[Done]) -> Done:
-        image, since, alone = images[number], monotonic(), turn.first
-        own = crew if crew.elsewhere else Threads(places, turn.let_next)
+    def work(number: int, piece: Piece[Done]) -> Done:
+        image, since, alone = images[number], monotonic(), piece.first
+        own = crew if crew.elsewhere else Threads(rooms, piece.let_next)
         title = f"[{number + 1}/{len(images)}] {image.name}"
         do = partial(one, image, out=paths[number], title=title, crew=own)
-        with terminal.keeping(turn.lines), _let_go():
+        with terminal.keeping(piece.lines), _let_go():
             try:
                 done = do()
             except (OutputError, NumericError):
@@ -82,15 +82,15 @@ def segment_all(
                 return _told(done, since)
             # There may have been too little memory beside the image before: what was printed is
             # forgotten, and blocks that were done are kept.
-            turn.lines.drop()
-            turn.wait()
+            piece.lines.drop()
+            piece.wait()
             return _told(do(), since)
 
     rows, failed = list[list[str]](), list[str]()
     pixels = 0
     works = [partial(work, number) for number in range(len(images))]
     at_once = 1 if crew.elsewhere else AT_ONCE
-    with closing(overlapping(works, places.stop, at_once)) as outcomes:
+    with closing(overlapping(works, rooms.stop, at_once)) as outcomes:
         for image, outcome in zip(images, outcomes, strict=True):
             try:
                 done = result_of(outcome)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .backends.base import Backend, Execution, Recipe, Runner
 from .layout import COST_OF_SIDE, Layout
-from .places import alone
+from .rooms import alone
 
 WORTH_TILES = 50
 """For each that runs at the same time: of less work than so many of the smallest tiles, nothing is

@@ -22,8 +22,8 @@ from .block import Worker, infer_box, read_box
 from .conduct import VERIFIED, Conduct
 from .halving import is_out_of_memory
 from .nodata import leave_out
-from .places import Places
 from .plan import Plan
+from .rooms import Rooms
 from .smaller import ShrinkingRunner
 from .sources import Source
 from .stitcher.mask import Mask
@@ -84,7 +84,7 @@ def certify(
     mask: Mask,
     conduct: Conduct,
     seed: int | None = None,
-    places: Places | None = None,
+    rooms: Rooms | None = None,
 ) -> Certificate | None:
     """Compute tiles drawn at random again, in another partition and in fp32, and compare.
 
@@ -96,7 +96,7 @@ def certify(
         conduct: How much is compared (``verify``), and what becomes of pixels that cannot be read.
         seed: What places are drawn by; by default the plan, so that a run that was continued has
             the certificate of one that was not.
-        places: What is shared with other images: each tile counts as a block of the run.
+        rooms: What is shared with other images: each tile counts as a block of the run.
 
     Returns:
         What came of it; ``None`` where the network allows no other tiles.
@@ -105,7 +105,7 @@ def certify(
         TileInferError: Image or network fail; the text says that it happened here.
         Stopped: Nothing may be computed any more.
     """
-    places = places or Places()
+    rooms = rooms or Rooms()
     other = other_partition(plan)
     if other is None:
         return None
@@ -117,13 +117,13 @@ def certify(
     comparison = _Comparison(other.recipe)
     with ExitStack() as opened:
         opened.enter_context(_told(mask))
-        again = opened.enter_context(_opened(other, source, network, conduct, places))
+        again = opened.enter_context(_opened(other, source, network, conduct, rooms))
         before = None
         if stored is None and spare:
             own = _with_scores(plan)
-            before = opened.enter_context(_opened(own, source, network, conduct, places))
+            before = opened.enter_context(_opened(own, source, network, conduct, rooms))
         for number, cell in enumerate(cells):
-            with places.blocks.part(Fraction(1, plan.blocks_in_flight)):
+            with rooms.blocks.seat(Fraction(1, plan.blocks_in_flight)):
                 labels, scores = _computed(again, cell)
                 comparison.labels(labels, scores, np.asarray(mask.levels[0][cell.slices]))
                 if stored is not None:
@@ -215,10 +215,10 @@ def _of_one_tile(grid: Grid, cell: Box) -> Box:
 
 @contextmanager
 def _opened(
-    plan: Plan, source: Source, network: Network, conduct: Conduct, places: Places
+    plan: Plan, source: Source, network: Network, conduct: Conduct, rooms: Rooms
 ) -> Iterator[Worker]:
     with ThreadPoolExecutor(1, "device") as device:
-        run, turn = ShrinkingRunner(network, plan), places.device.part
+        run, turn = ShrinkingRunner(network, plan), rooms.device.seat
         yield Worker(plan, source, run, None, device, conduct, turn=turn)
 
 

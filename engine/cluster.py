@@ -26,8 +26,8 @@ from ..tiler.errors import (
 from .cluster_worker import BlockPlugin, Done, Means, Order, compute_block, try_out
 from .crew import Effort, Job
 from .memory import human
-from .places import Places
 from .plan import Plan
+from .rooms import Rooms
 from .shares import Share, share_of_workers, worker_bytes
 from .sources.array import is_array, is_dask
 from .stitcher.lock import lock_text
@@ -59,7 +59,7 @@ class Cluster:
     """
 
     elsewhere = True
-    places: Places | None = None
+    rooms: Rooms | None = None
 
     def __init__(self, client: Any, resources: Mapping[str, float] | None = None) -> None:
         """Use a cluster.

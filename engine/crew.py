@@ -16,8 +16,8 @@ from .block import Worker
 from .conduct import Conduct
 from .constant_tiles import RememberingRunner
 from .pipeline import run_blocks
-from .places import Places
 from .plan import Plan
+from .rooms import Rooms
 from .settings import Settings
 from .shares import Share, share_of_devices
 from .smaller import ShrinkingRunner
@@ -49,7 +49,7 @@ class Job:
     """The network on the first device."""
     mask: Mask
     """Where the result goes."""
-    places: Places
+    rooms: Rooms
     """What is shared with other images."""
 
 
@@ -109,7 +109,7 @@ class Crew(Protocol):
 
     elsewhere: bool
     """Whether other processes do, which see the output only if it is a folder."""
-    places: Places | None
+    rooms: Rooms | None
     """What is shared with other images; ``None`` where there are none."""
 
     def share(self, plan: Plan) -> Share | None:
@@ -193,15 +193,15 @@ class Threads:
     elsewhere = False
 
     def __init__(
-        self, places: Places | None = None, on_last: Callable[[], None] | None = None
+        self, rooms: Rooms | None = None, on_last: Callable[[], None] | None = None
     ) -> None:
         """Compute the blocks of one image, or of any number that share nothing.
 
         Args:
-            places: What is shared with other images.
+            rooms: What is shared with other images.
             on_last: Called when the last block was begun, if there is any.
         """
-        self.places, self._on_last = places, on_last
+        self.rooms, self._on_last = rooms, on_last
 
     def share(self, plan: Plan) -> Share | None:
         """Return what falls to each of several devices."""
@@ -219,7 +219,7 @@ class Threads:
         if isinstance(source, SegmentedSource):
             source.expect(plan.level, (plan.grid.region(plan.grid.block_box(n)) for n in blocks))
         devices = plan.devices[: len(blocks)]
-        turn = partial(job.places.device.part, Fraction(1, plan.workers * len(devices)))
+        turn = partial(job.rooms.device.seat, Fraction(1, plan.workers * len(devices)))
         workplaces: list[Workplace] = []
 
         def keep(record: Record) -> None:
@@ -235,7 +235,7 @@ class Threads:
                 each = Workplace(here, source, run, job.mask, job.conduct, plan.workers, turn)
                 workplaces.append(opened.enter_context(closing(each)))
             workers = [each.worker for each in workplaces] * (plan.workers + 1)
-            run_blocks(workers, blocks, keep, job.places.blocks, self._on_last)
+            run_blocks(workers, blocks, keep, job.rooms.blocks, self._on_last)
             return sum((each.effort() for each in workplaces), Effort())
 
 

@@ -9,8 +9,8 @@ from fractions import Fraction
 
 from ..tiler.errors import TileInferError, failing_as
 from .block import Worker, infer_block
-from .places import Room
 from .pool import first_of, start_threads
+from .rooms import Room
 from .stitcher.records import Record
 
 
@@ -60,16 +60,16 @@ def run_blocks(
     begun, image = 0, workers[0].plan.image.name
     free, pending = deque(workers), dict[Future[Record], Worker]()
     pool = ThreadPoolExecutor(len(workers), thread_name_prefix="block")
-    with (room or Room()).parts(Fraction(1, len(workers))) as parts:
+    with (room or Room()).seats(Fraction(1, len(workers))) as seats:
         try:
             with failing_as(TileInferError, "beginning", image):
                 start_threads(pool, len(workers))
             while begun < len(blocks) or pending:
                 while begun < len(blocks) and free:
-                    parts.take()
+                    seats.take()
                     block = blocks[begun]
                     future = pool.submit(infer_block, free[0], block)
-                    future.add_done_callback(lambda _: parts.give())
+                    future.add_done_callback(lambda _: seats.give())
                     pending[future] = free.popleft()
                     begun += 1
                     if begun == len(blocks) and on_last:

@@ -20,11 +20,11 @@ from .levels import choose_level, with_pixel_size
 from .memory import available_bytes
 from .nodata import choose_nodata
 from .normalize import largest_input, resolve_normalization
-from .places import alone
 from .plan import Plan
 from .precision import fastest_precision, real_precision
 from .probe_cache import inspect_once
 from .recipe import build_recipe, class_names, output_bytes
+from .rooms import alone
 from .runtime import choose_form, choose_runtime, other_runtimes
 from .said import said_notes
 from .settings import Settings

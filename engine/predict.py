@@ -32,10 +32,10 @@ from .limits import check_limits, check_memory_asked, check_room_left
 from .naming import mask_name
 from .part import Part
 from .pipeline import Progress
-from .places import Places, side_by_side
 from .plan import Plan
 from .prediction import Prediction, build_report
 from .ready import make_ready
+from .rooms import Rooms, side_by_side
 from .settings import Settings
 from .smaller import ShrinkingRunner
 from .sources import Source, open_source
@@ -82,9 +82,9 @@ def predict(
 
     Raises:
         TileInferError: As ``predict_large``.
-        Stopped: The images that share the crew's places are to end.
+        Stopped: The images that share the crew's rooms are to end.
     """
-    begun, places = perf_counter(), crew.places or Places()
+    begun, rooms = perf_counter(), crew.rooms or Rooms()
     with failing_as(TileInferError, "starting", "zarr's thread"):
         start_zarr()
     with ExitStack() as opened:
@@ -98,11 +98,11 @@ def predict(
         _check_shared(store, conduct, part, crew)
         opened.enter_context(one_writer(store, conduct.break_lock, part))
         using = opened.enter_context(ExitStack())
-        using.enter_context(places.network.part())
+        using.enter_context(rooms.network.seat())
         with ExitStack() as beginning:
             if part is not None:
                 beginning.enter_context(one_beginner(store, conduct.break_lock))
-            with places.planning():
+            with rooms.planning():
                 plan, run = _settle(store, source, network, settings, conduct.overwrite)
             if side_by_side(plan.execution):
                 using.close()
@@ -133,7 +133,7 @@ def predict(
                 network=network,
                 run=run,
                 mask=mask,
-                places=places,
+                rooms=rooms,
             )
             effort = compute_blocks(job, crew, todo, records, on_progress)
             del job
@@ -144,7 +144,7 @@ def predict(
             unread = mask.unread(None if part is None else mine)
         counts = effort.counts(source, mask)
         if part is None and (conduct.verify or (conduct.verify is None and not mask.certified)):
-            certificate = certify(plan, source, network, mask, conduct, places=places)
+            certificate = certify(plan, source, network, mask, conduct, rooms=rooms)
             with failing_as(OutputError, "writing the certificate to", mask.place):
                 mask.certify(certificate.to_dict() if certificate else None)
             if certificate and doubt(certificate, plan):

@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from tile_infer.cli.overlap import Turn, overlapping
+from tile_infer.cli.overlap import Piece, overlapping
 from tile_infer.cli.terminal import Lines
-from tile_infer.engine.places import Stopped
+from tile_infer.engine.rooms import Stopped
 
 
 def never() -> None:
     raise AssertionError("nothing is stopped")
 
 
-def results(works: list[Callable[[Turn[Any]], Any]], at_once: int = 2) -> list[Any]:
+def results(works: list[Callable[[Piece[Any]], Any]], at_once: int = 2) -> list[Any]:
     with closing(overlapping(works, never, at_once)) as outcomes:
         return [outcome.exception() or outcome.result() for outcome in outcomes]
 
@@ -30,11 +30,11 @@ def test_the_next_is_begun_when_it_is_let_and_one_has_not_ended(
 ) -> None:
     second = Event()
 
-    def first(turn: Turn[bool]) -> bool:
-        turn.let_next()
+    def first(piece: Piece[bool]) -> bool:
+        piece.let_next()
         return second.wait(patience)
 
-    def follow(turn: Turn[bool]) -> bool:
+    def follow(piece: Piece[bool]) -> bool:
         second.set()
         return True
 
@@ -44,10 +44,10 @@ def test_the_next_is_begun_when_it_is_let_and_one_has_not_ended(
 def test_none_is_begun_before_it_is_let() -> None:
     begun = Event()
 
-    def first(turn: Turn[bool]) -> bool:
+    def first(piece: Piece[bool]) -> bool:
         return begun.wait(0.1)
 
-    def follow(turn: Turn[bool]) -> bool:
+    def follow(piece: Piece[bool]) -> bool:
         begun.set()
         return True
 
@@ -57,15 +57,15 @@ def test_none_is_begun_before_it_is_let() -> None:
 def test_no_more_than_two_are_under_way() -> None:
     third, release = Event(), Event()
 
-    def slow(turn: Turn[bool]) -> bool:
-        turn.let_next()
+    def slow(piece: Piece[bool]) -> bool:
+        piece.let_next()
         return third.wait(0.1)
 
-    def short(turn: Turn[bool]) -> bool:
-        turn.let_next()
+    def short(piece: Piece[bool]) -> bool:
+        piece.let_next()
         return True
 
-    def last(turn: Turn[bool]) -> bool:
+    def last(piece: Piece[bool]) -> bool:
         third.set()
         return release.is_set()
 
@@ -75,17 +75,17 @@ def test_no_more_than_two_are_under_way() -> None:
 def test_what_begins_again_is_alone_though_it_had_let_the_next() -> None:
     let, third = Event(), Event()
 
-    def first(turn: Turn[bool]) -> bool:
-        turn.let_next()
+    def first(piece: Piece[bool]) -> bool:
+        piece.let_next()
         return let.wait(60)
 
-    def second(turn: Turn[bool]) -> bool:
-        turn.let_next()
+    def second(piece: Piece[bool]) -> bool:
+        piece.let_next()
         threading.Timer(0.1, let.set).start()
-        turn.wait()
+        piece.wait()
         return third.wait(0.1)
 
-    def last(turn: Turn[bool]) -> bool:
+    def last(piece: Piece[bool]) -> bool:
         third.set()
         return True
 
@@ -95,36 +95,36 @@ def test_what_begins_again_is_alone_though_it_had_let_the_next() -> None:
 def test_outcomes_come_in_order_and_a_failure_is_one() -> None:
     ended = Event()
 
-    def first(turn: Turn[int]) -> int:
-        turn.let_next()
+    def first(piece: Piece[int]) -> int:
+        piece.let_next()
         assert ended.wait(60)
         return 1
 
-    def second(turn: Turn[int]) -> int:
+    def second(piece: Piece[int]) -> int:
         ended.set()
         raise ValueError("no")
 
-    found = results([first, second, lambda turn: 3])
+    found = results([first, second, lambda piece: 3])
     assert (found[0], str(found[1]), found[2]) == (1, "no", 3)
 
 
 def test_what_is_printed_is_in_the_order_of_the_work() -> None:
     shown, kept, second = list[str](), list[bool](), Event()
 
-    def first(turn: Turn[None]) -> None:
-        turn.lines.put(lambda: shown.append("first at once"))
+    def first(piece: Piece[None]) -> None:
+        piece.lines.put(lambda: shown.append("first at once"))
         assert shown == ["first at once"]
-        turn.let_next()
+        piece.let_next()
         assert second.wait(60)
-        turn.lines.put(lambda: shown.append("first later"))
+        piece.lines.put(lambda: shown.append("first later"))
 
-    def follow(turn: Turn[None]) -> None:
-        turn.lines.put(lambda: shown.append("second"))
-        kept.append(turn.lines.kept)
+    def follow(piece: Piece[None]) -> None:
+        piece.lines.put(lambda: shown.append("second"))
+        kept.append(piece.lines.kept)
         second.set()
-        turn.wait()
-        kept.append(turn.lines.kept)
-        turn.lines.put(lambda: shown.append("second at once"))
+        piece.wait()
+        kept.append(piece.lines.kept)
+        piece.lines.put(lambda: shown.append("second at once"))
 
     with closing(overlapping([first, follow], never)) as outcomes:
         for number, outcome in enumerate(outcomes):
@@ -166,16 +166,16 @@ def test_what_is_shown_may_itself_have_something_shown() -> None:
 def test_what_nobody_asks_for_any_more_is_waited_for_and_no_more_begun() -> None:
     begun, stopped, ended = Event(), Event(), list[str]()
 
-    def work(turn: Turn[None]) -> None:
-        turn.let_next()
+    def work(piece: Piece[None]) -> None:
+        piece.let_next()
         begun.set()
         assert stopped.wait(60)
         ended.append("second")
 
-    def third(turn: Turn[None]) -> None:
+    def third(piece: Piece[None]) -> None:
         ended.append("third")
 
-    with closing(overlapping([lambda turn: None, work, third], stopped.set)) as outcomes:
+    with closing(overlapping([lambda piece: None, work, third], stopped.set)) as outcomes:
         next(outcomes).result()
         assert begun.wait(60)
     assert ended == ["second"]
@@ -192,15 +192,15 @@ def test_an_interruption_stops_what_is_under_way_and_what_waits(
     main, stopped, ended = threading.main_thread().ident, Event(), set[str]()
     assert main is not None
 
-    def first(turn: Turn[None]) -> None:
-        turn.let_next()
+    def first(piece: Piece[None]) -> None:
+        piece.let_next()
         assert stopped.wait(60)
         ended.add("first")
 
-    def second(turn: Turn[None]) -> None:
+    def second(piece: Piece[None]) -> None:
         signal.pthread_kill(main if wakes else threading.get_ident(), signal.SIGINT)
         try:
-            turn.wait()
+            piece.wait()
         except Stopped:
             ended.add("second")
 

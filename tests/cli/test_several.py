@@ -17,7 +17,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from tile_infer.cli import several
-from tile_infer.cli.overlap import Turn
+from tile_infer.cli.overlap import Piece
 from tile_infer.engine import block
 from tile_infer.engine import predict as engine
 from tile_infer.engine.certificate import certify
@@ -218,29 +218,29 @@ def test_it_is_tried_again_though_the_one_before_has_ended_meanwhile(
 ) -> None:
     for number, name in enumerate(("a.tif", "b.tif")):
         image(name, noise(number))
-    begun, opened, turns = Event(), list[bool](), list[Turn[Any]]()
-    predict, come_first = engine.predict, Turn.come_first
+    begun, opened, pieces = Event(), list[bool](), list[Piece[Any]]()
+    predict, come_first = engine.predict, Piece.come_first
 
     def slow(path: Path, *given: Any, **named: Any) -> Any:
         done = predict(path, *given, **named)
         assert path.name != "a.tif" or begun.wait(60)
         return done
 
-    def told(turn: Turn[Any]) -> None:
-        come_first(turn)
-        turns.append(turn)
+    def told(piece: Piece[Any]) -> None:
+        come_first(piece)
+        pieces.append(piece)
 
     def open_or_fail(path: Path, **options: Any) -> Any:
         if path.name == "b.tif":
             begun.set()
             opened.append(True)
             if len(opened) == 1:
-                while len(turns) < 2:
+                while len(pieces) < 2:
                     sleep(0.01)
                 raise ImageError("b.tif needs 2 GB and 1 GB are free; get more")
         return open_source(path, **options)
 
-    monkeypatch.setattr(Turn, "come_first", told)
+    monkeypatch.setattr(Piece, "come_first", told)
     monkeypatch.setattr(engine, "open_source", open_or_fail)
     monkeypatch.setattr("tile_infer.cli.segment.predict", slow)
     done = run("a.tif", "b.tif", "--model", bright, *TILES)

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tile_infer.engine import memory, pipeline, places
+from tile_infer.engine import memory, pipeline, rooms
 from tile_infer.engine.backends.base import Execution
 from tile_infer.engine.backends.shared import SharedNetwork
 from tile_infer.engine.block import infer_block
 from tile_infer.engine.crew import Threads
-from tile_infer.engine.places import Places, Room, Stopped, alone, side_by_side
 from tile_infer.engine.predict import predict
+from tile_infer.engine.rooms import Room, Rooms, Stopped, alone, side_by_side
 from tile_infer.engine.settings import Settings
 from tile_infer.engine.sizing import BASE_BYTES
 
@@ -39,7 +39,7 @@ class Taker:
 
     def _take(self, room: Room, share: Fraction) -> None:
         try:
-            with room.part(share):
+            with room.seat(share):
                 self.has.set()
                 self.may_go.wait(60)
         except Stopped:
@@ -85,7 +85,7 @@ def test_nobody_is_given_a_part_of_what_was_stopped() -> None:
     inside, waiting = Taker(room, Fraction(1)), Taker(room, THIRD)
     room.stop()
     assert waiting.stopped.wait(60)
-    with pytest.raises(Stopped), room.part(THIRD):
+    with pytest.raises(Stopped), room.seat(THIRD):
         pass
     inside.leave()
     assert room.taken == 0
@@ -93,12 +93,12 @@ def test_nobody_is_given_a_part_of_what_was_stopped() -> None:
 
 def test_what_is_held_in_the_end_is_given_back_once() -> None:
     room = Room()
-    with room.parts(THIRD) as parts:
-        parts.take()
-        parts.take()
-        parts.give()
+    with room.seats(THIRD) as seats:
+        seats.take()
+        seats.take()
+        seats.give()
         assert room.taken == THIRD
-    parts.give()  # of a thread that ends later
+    seats.give()  # of a thread that ends later
     assert room.taken == 0
 
 
@@ -133,7 +133,7 @@ def noise(seed: int) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (3000, 3000), np.uint8)
 
 
-def run_two(model: Path, own: list[Places]) -> None:
+def run_two(model: Path, own: list[Rooms]) -> None:
     """Segment two images at the same time, of several blocks each and two workers."""
     failed = list[BaseException]()
 
@@ -159,7 +159,7 @@ def test_two_images_have_no_more_blocks_in_flight_than_one_may(
 ) -> None:
     blocks = Meeting(parties=4, patience=0.2)
     monkeypatch.setattr(pipeline, "infer_block", blocks)
-    shared = Places()
+    shared = Rooms()
     run_two(model, [shared, shared])
     assert blocks.most == 3  # as many as one has: a block for each worker and one to read
     assert shared.blocks.taken == shared.device.taken == 0
@@ -168,7 +168,7 @@ def test_two_images_have_no_more_blocks_in_flight_than_one_may(
 def test_two_that_share_nothing_have_more(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = Meeting(parties=4, patience=60)
     monkeypatch.setattr(pipeline, "infer_block", blocks)
-    run_two(model, [Places(), Places()])
+    run_two(model, [Rooms(), Rooms()])
     assert blocks.most > 3
 
 
@@ -183,7 +183,7 @@ def test_the_next_image_is_told_when_the_last_block_is_begun(
         return record
 
     monkeypatch.setattr(pipeline, "infer_block", recorded)
-    crew = Threads(Places(), lambda: events.append("last"))
+    crew = Threads(Rooms(), lambda: events.append("last"))
     settings = Settings(workers=1, tile=(300, 300))
     blocks = predict(noise(0), model, None, settings, crew=crew).plan.grid.blocks
     assert events.count("last") == 1
@@ -197,12 +197,12 @@ def test_what_other_images_hold_counts_as_available_for_a_plan(
 ) -> None:
     held = {"bytes": BASE_BYTES + (1 << 30)}
     free = {"bytes": 6 << 30}
-    for module in (places, memory):
+    for module in (rooms, memory):
         monkeypatch.setattr(module, "held_bytes", lambda: held["bytes"])
     monkeypatch.setattr(memory, "_free_bytes", lambda root: free["bytes"])
     monkeypatch.setattr(memory, "group_bytes", lambda root: None)
     monkeypatch.setattr(memory, "_address_bytes", lambda root: None)
-    shared = Places()
+    shared = Rooms()
     with shared.planning():
         held["bytes"], free["bytes"] = held["bytes"] + (5 << 30), 1 << 30
         assert memory.available_bytes() == 1 << 30  # nobody else is there
@@ -215,7 +215,7 @@ def test_what_other_images_hold_counts_as_available_for_a_plan(
 
 
 def test_what_is_timed_for_a_plan_is_alone() -> None:
-    shared = Places()
+    shared = Rooms()
     with alone():  # nobody shares anything
         pass
     other = Taker(shared.blocks, THIRD)

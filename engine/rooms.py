@@ -1,7 +1,7 @@
 """What images under way at the same time share: together they take no more than one alone.
 
 A plan says what its blocks take when as many as it allows are in flight. While the last blocks of
-one image are, the first ones of the next take the places that become free: a block of an image that
+one image are, the first ones of the next take the seats that become free: a block of an image that
 has four in flight alone counts as a quarter, whoever's the other three are.
 """
 
@@ -20,11 +20,11 @@ ALL = Fraction(1)
 
 
 class Stopped(BaseException):
-    """No place is given any more: what is in flight ends, and nothing is begun."""
+    """No seat is given any more: what is in flight ends, and nothing is begun."""
 
 
 class Room:
-    """Something that is taken in parts which never make more than one, first come, first served."""
+    """Something that is shared out in seats which never make more than all of it, in turn."""
 
     def __init__(self) -> None:
         """Begin with all of it free."""
@@ -39,33 +39,33 @@ class Room:
         return self._taken
 
     @contextmanager
-    def part(self, share: Fraction = ALL) -> Iterator[None]:
-        """Hold a part of it, once that is free.
+    def seat(self, share: Fraction = ALL) -> Iterator[None]:
+        """Hold a seat, once that part of it is free.
 
         Raises:
             Stopped: It was stopped.
         """
-        with self.parts(share) as parts:
-            parts.take()
+        with self.seats(share) as seats:
+            seats.take()
             yield
 
     @contextmanager
-    def parts(self, share: Fraction) -> Iterator["Parts"]:
-        """Take and give back parts of one size; in the end, all that are held are given back."""
-        parts = Parts(self, share)
+    def seats(self, share: Fraction) -> Iterator["Seats"]:
+        """Take and give back seats of one size; in the end, all that are held are given back."""
+        seats = Seats(self, share)
         try:
-            yield parts
+            yield seats
         finally:
-            parts.give_all()
+            seats.give_all()
 
     def stop(self) -> None:
-        """Give no part any more, nor to those who wait."""
+        """Give no seat any more, nor to those who wait."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
 
     def take(self, share: Fraction) -> None:
-        """Take a part, once it is free."""
+        """Take so much of it, once that is free."""
         with self._changed:
             me = object()
             self._waiting.append(me)
@@ -81,14 +81,14 @@ class Room:
                 self._changed.notify_all()
 
     def give(self, share: Fraction) -> None:
-        """Give a part back."""
+        """Give so much of it back."""
         with self._changed:
             self._taken -= share
             self._changed.notify_all()
 
 
-class Parts:
-    """Parts of one size that somebody holds of a room."""
+class Seats:
+    """The seats that somebody holds, all of one size."""
 
     def __init__(self, room: Room, share: Fraction) -> None:
         """Hold none yet."""
@@ -114,7 +114,7 @@ class Parts:
             self.give()
 
 
-class Places:
+class Rooms:
     """What the images of one command share."""
 
     def __init__(self) -> None:
@@ -150,13 +150,13 @@ class Places:
             _PLANNING.reset(token)
 
 
-_PLANNING: ContextVar[Places | None] = ContextVar("planning", default=None)
+_PLANNING: ContextVar[Rooms | None] = ContextVar("planning", default=None)
 
 
 def alone() -> AbstractContextManager[None]:
     """Hold off the blocks of other images, while something is timed to make a plan by."""
-    places = _PLANNING.get()
-    return nullcontext() if places is None else places.blocks.part()
+    rooms = _PLANNING.get()
+    return nullcontext() if rooms is None else rooms.blocks.seat()
 
 
 def side_by_side(execution: Execution) -> bool:
