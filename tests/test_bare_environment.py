@@ -43,7 +43,7 @@ numpy.save(out + ".npy", found)
 
 def run(code: str, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-W", "error", "-c", WITHOUT + code, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
 def write_difference(path: Path) -> None:

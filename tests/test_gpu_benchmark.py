@@ -30,6 +30,6 @@ def test_the_benchmark_of_a_gpu_runs_on_a_cpu() -> None:
         assert (row["labels_differing_from_fp32"], row["form"]) == (0, "graph")
         assert (row["devices"], row["precision"]) == (devices, "fp32")
         assert row["over_network_alone"] > 0
-    assert 0 < exact["of_bf16_matrix_rate"] < 1
+    assert exact["of_bf16_matrix_rate"] > 0  # above 1 on a CPU that has to imitate bf16
     assert "no effect on TorchScript on a CPU" in narrow["failed"]
     assert not any("failed" in row for row in unet["alone"]["rows"])

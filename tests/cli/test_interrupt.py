@@ -74,7 +74,7 @@ def test_a_signal_keeps_finished_blocks_and_the_same_command_continues(
     process = start(slow_run, tmp_path)
     wait_for_chunk(process, tmp_path)
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == code
     assert f"{word}: finished blocks are kept; the same command continues" in err
     assert "Traceback" not in err
@@ -99,7 +99,7 @@ def test_a_run_begun_with_overwrite_says_to_continue_without(
     process = start([*slow_run, "--overwrite"], tmp_path)
     wait_for_chunk(process, tmp_path)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "the same command without --overwrite continues" in err
 
@@ -142,7 +142,7 @@ def test_output_into_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
     process.stdout.close()
     err = process.stderr.read()
     process.stderr.close()
-    assert process.wait(timeout=60) == 1
+    assert process.wait(timeout=300) == 1
     assert err == ""
 
 

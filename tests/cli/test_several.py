@@ -418,7 +418,7 @@ def test_a_signal_ends_all_images_where_the_same_command_continues(
     process = start(slow_images, tmp_path)
     wait_for(process, lambda: list(tmp_path.glob("masks/b.slow.zarr/0/c/*/*")))
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == code, err
     assert "finished blocks are kept; the same command continues" in err
     assert "Traceback" not in err

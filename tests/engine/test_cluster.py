@@ -472,7 +472,7 @@ def test_a_worker_that_comes_later_takes_part(
         def grow(progress: Progress) -> None:
             if progress.blocks_done == 3:
                 opened.cluster.scale(2)
-                opened.wait_for_workers(2, timeout=60)
+                opened.wait_for_workers(2, timeout=300)
 
         run(folder, out, client=opened, on_progress=grow)
     assert len(openings) == 2

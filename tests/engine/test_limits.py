@@ -205,9 +205,11 @@ def written_noise(
     for block in range(plan.grid.blocks):
         box = plan.grid.block_box(block)
         noise = rng.choice(labels, box.shape)
-        scores = rng.random((classes, *box.shape)).astype(np.float16)
+        scores = None
+        if mask.scores is not None:
+            scores = rng.random((classes, *box.shape)).astype(np.float16)
         record = Record.of(block, noise, len(plan.class_names), 0)
-        mask.write(record, box, noise, scores if mask.scores is not None else None)
+        mask.write(record, box, noise, scores)
     mask.finish()
     files = [path.stat().st_size for path in out.rglob("*") if path.is_file()]
     folders = sum(path.is_dir() for path in out.rglob("*"))

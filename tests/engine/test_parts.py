@@ -103,7 +103,7 @@ def test_parts_in_four_processes_at_once_leave_the_bytes_of_one_run(
         )
         for number in range(COUNT)
     ]
-    ended = [job.communicate(timeout=120) for job in jobs]
+    ended = [job.communicate(timeout=300) for job in jobs]
     assert [job.returncode for job in jobs] == [0] * COUNT, ended
     finish(out)
     assert tree(out) == tree(folder / "whole.zarr")

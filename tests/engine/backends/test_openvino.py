@@ -148,7 +148,7 @@ def test_nothing_is_printed_or_reported_to_anybody(model: Path, tmp_path: Path) 
         [sys.executable, "-W", "error", "-c", SILENT, model],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         env={"HOME": str(home)},
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -179,6 +179,6 @@ def test_a_signal_is_heard_after_a_network_was_dropped_on_another_thread(
         [sys.executable, "-c", INTERRUPTED.format(recipe=recipe()), model],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert (done.returncode, done.stdout.strip()) == (0, "heard"), done.stderr

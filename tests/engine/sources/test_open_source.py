@@ -92,6 +92,6 @@ def test_broken_file_prints_nothing(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=300,
     )
     assert (shown.stdout, shown.stderr) == ("", "")
