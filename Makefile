@@ -10,8 +10,9 @@ EDITABLE := -e . --no-deps --no-build-isolation --config-settings editable_mode=
 demo: base
 	$(BIN)/tile-infer demo
 
+# Each process may have as many threads as there are cores: those that wait leave them to the others.
 test: dev
-	$(BIN)/python -m pytest -n auto --doctest-modules --pyargs tile_infer tests
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n auto --dist worksteal --doctest-modules --pyargs tile_infer tests
 
 check: dev
 	$(BIN)/ruff format --check .
