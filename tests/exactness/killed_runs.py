@@ -4,6 +4,7 @@ Called with a folder and the number of kills. Children are forked, so that 20 of
 everything 20 times.
 """
 
+import importlib
 import os
 import signal
 import sys
@@ -76,6 +77,7 @@ def finish(child: int) -> None:
 
 
 def main(folder: Path, wanted: int) -> None:
+    importlib.import_module("torch._dynamo")  # Torch does so when it traces a network: two seconds
     rng = np.random.default_rng(0)
     np.save(folder / "image.npy", rng.integers(0, 256, IMAGE_SHAPE, dtype=np.uint8))
     finish(start(folder, "whole.zarr", 0))
