@@ -23,6 +23,7 @@ from typing import Any
 
 import distributed
 import numpy as np
+from distributed.core import Status
 
 from results_file import save
 from scaling import opened_cluster
@@ -110,10 +111,9 @@ class Ways:
 
         def kill() -> None:
             while not ended.wait(seconds):
-                # Dask starts no worker again that dies before it has joined.
-                there = client.cluster.scheduler.workers
-                nannies = client.cluster.workers.values()
-                pids = [each.pid for each in nannies if each.worker_address in there]
+                # Dask starts no worker again that dies before it has begun to run.
+                processes = [each.process for each in client.cluster.workers.values()]
+                pids = [each.pid for each in processes if each and each.status == Status.running]
                 with suppress(ProcessLookupError, IndexError):
                     os.kill(pids[int(rng.integers(len(pids) or 1))], signal.SIGKILL)
                     self.killed += 1
