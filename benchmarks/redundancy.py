@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from results_file import save
 from tile_infer.engine.backends.base import Execution, NetworkFacts, Recipe
+from tile_infer.engine.backends.device import device_kind
 from tile_infer.engine.backends.torch import TorchNetwork
 from tile_infer.engine.inspection import inspect
 from tile_infer.engine.layout import plan_layouts, usual_layout
@@ -73,7 +74,7 @@ def ours(network: Measured, device: str, *, tile: int | None = None) -> Plan:
     settings = Settings(
         tile=None if tile is None else (tile, tile), memory=HOST_BYTES, device_memory=DEVICE_BYTES
     )
-    kind = device.partition(":")[0]
+    kind = device_kind(device)
 
     def recipe_of(tiling: Tiling) -> Recipe:
         return build_recipe(

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from cyclopts import Group, Parameter, Token
 
-from ..engine.backends.device import DEVICES
+from ..engine.backends.device import DEVICE_NAMES, DEVICES
 from ..engine.settings import Settings
 from ..engine.sources.lengths import micrometers_per
 
@@ -111,7 +111,7 @@ def device_of(text: str) -> str:
         ValueError: There is no such kind of device.
     """
     if not DEVICES.fullmatch(text):
-        raise ValueError(f"{text!r} is no device; use auto, cpu, cuda, cuda:N or cuda:N,M")
+        raise ValueError(f"{text!r} is no device; use {DEVICE_NAMES}")
     return text
 
 

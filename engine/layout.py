@@ -7,6 +7,7 @@ from math import ceil, prod
 from ..tiler.errors import SettingError
 from ..tiler.geometry import Geometry
 from .backends.base import Backend, Execution, NetworkFacts, Recipe
+from .backends.device import device_kind
 from .settings import Settings
 from .sizing import LARGEST_TENSOR, choose_batch, device_budget, fit_memory, host_budget, threads_of
 from .tiling import Tiling
@@ -90,7 +91,7 @@ def plan_layouts(
     Raises:
         SettingError: Not even the smallest tile can be run in the memory there is.
     """
-    kind = execution.device.partition(":")[0]
+    kind = device_kind(execution.device)
     device_bytes = device_budget(devices, settings)
     host_bytes = host_budget(settings)
     fitting: list[Layout] = []

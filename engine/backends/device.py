@@ -13,7 +13,8 @@ DEVICES = re.compile(r"auto|cpu(,cpu)*|cuda(:\d+(,\d+)*)?")
 """What one device may be called, or several. One that is named twice is two: a test needs no more
 than a CPU."""
 
-_NAMES = "use auto, cpu, cuda, cuda:N or cuda:N,M"
+DEVICE_NAMES = "auto, cpu, cuda, cuda:N or cuda:N,M"
+"""The same, for people."""
 
 
 def cuda_driver() -> ctypes.CDLL | None:
@@ -78,7 +79,7 @@ def resolve_devices(devices: str) -> tuple[str, ...]:
         DeviceError: A GPU was asked for that is not there, or the name is unknown.
     """
     if not DEVICES.fullmatch(devices):
-        raise DeviceError(f"device={devices!r} is unknown; {_NAMES}")
+        raise DeviceError(f"device={devices!r} is unknown; use {DEVICE_NAMES}")
     if device_kind(devices) == "cpu":
         return device_list(devices)
     count = cuda_devices()

@@ -14,7 +14,7 @@ from ...tiler.errors import DeviceError, MissingExtraError, ModelError
 from ..naming import readable
 from .base import Execution, Form, Layer, NetworkFacts, Output, Recipe, Runner
 from .compose import LABELS, PIXELS, SCORES, compose, cut_to_logits, with_shapes
-from .device import cuda_index
+from .device import cuda_index, device_kind
 from .metadata import THE_MODEL, with_metadata
 from .noise import as_input
 from .onnx_causes import tile_dependent_parts
@@ -214,7 +214,7 @@ class BoundOnnxRunner(OnnxRunner):
     def __init__(self, session: Any, recipe: Recipe, device: str) -> None:
         """Take, besides, ``cpu`` or ``cuda:N``."""
         super().__init__(session, recipe)
-        self.place = (device.partition(":")[0], cuda_index(device))
+        self.place = (device_kind(device), cuda_index(device))
 
     def __call__(self, tiles: NDArray[np.generic]) -> Output:
         """Run raw pixels ``(batch, y, x, channel)``."""

@@ -23,13 +23,10 @@ from .file_locks import FileLocks
 from .holder import LOCK, OF_A_PART
 from .object_locks import ObjectLocks
 from .store import BEGUN, OURS, place
-from .zarr_thread import settle_zarr
+from .zarr_thread import SETTLE_SECONDS, settle_zarr
 
 _PATIENCE_SECONDS = 0.5
 """To see that a lock's process is dead, and to take it over."""
-
-_SETTLE_SECONDS = 5.0
-"""For what is being written to a folder, where a run ends early."""
 
 _BEGIN_SECONDS = 1800.0
 """For another part to measure the network and to write the plan."""
@@ -111,7 +108,7 @@ def one_writer(store: Store, break_lock: bool = False, part: Part | None = None)
             yield
         except BaseException:
             # Once the lock is gone, nothing writes any more.
-            settle_zarr(RETRY_SECONDS if isinstance(store, UrlStore) else _SETTLE_SECONDS)
+            settle_zarr(RETRY_SECONDS if isinstance(store, UrlStore) else SETTLE_SECONDS)
             raise
 
 

@@ -6,7 +6,9 @@ from contextlib import suppress
 
 from zarr.core import sync as zarr_sync
 
-_PATIENCE_SECONDS = 5.0
+SETTLE_SECONDS = 5.0
+"""For what is being written to a folder, where a run ends early."""
+
 _SETTLING = "settling"
 
 
@@ -43,7 +45,7 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
         return
 
 
-def settle_zarr(patience_seconds: float = _PATIENCE_SECONDS) -> None:
+def settle_zarr(patience_seconds: float = SETTLE_SECONDS) -> None:
     """Wait until zarr has done what is under way, but not for ever.
 
     Where one chunk of several fails, zarr raises at once, and goes on writing the others.

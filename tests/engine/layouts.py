@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from tile_infer.engine.backends.base import Execution, NetworkFacts, Precision, Recipe
+from tile_infer.engine.backends.device import device_kind
 from tile_infer.engine.layout import Layout, plan_layouts
 from tile_infer.engine.settings import Settings
 from tile_infer.engine.tiling import CORES_PX, Tiling
@@ -38,7 +39,7 @@ def layouts(
 ) -> list[Layout]:
     """Plan a square image in a given memory."""
     tilings = {}
-    for core in cores or CORES_PX[device.partition(":")[0]]:
+    for core in cores or CORES_PX[device_kind(device)]:
         axis = exact_grid(side, AXIS, core_limit=core)
         tilings[axis.tile] = Tiling(Grid(axis, axis), GEOMETRY, True, None, (), ())
     return plan_layouts(
