@@ -36,7 +36,7 @@ def object_server() -> Iterator[ObjectServer]:
 
 @pytest.fixture
 def bucket(object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An empty bucket that ``s3://`` leads to; requests are soon given up."""
+    """An empty bucket that ``s3://`` leads to; requests without an answer are soon made again."""
     for name, value in (
         ("AWS_ENDPOINT_URL", object_server.url),
         ("AWS_ACCESS_KEY_ID", "none"),
@@ -44,10 +44,22 @@ def bucket(object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> Iter
         ("AWS_REGION", "us-east-1"),
     ):
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(remote, "REQUEST_SECONDS", 1.0)
+    monkeypatch.setattr(remote, "REQUEST_SECONDS", 3.0)
     monkeypatch.setattr(remote, "FIRST_PAUSE_SECONDS", 0.01)
     yield object_server.new_bucket()
     object_server.disturb()
+
+
+@pytest.fixture
+def soon(bucket: str) -> Iterator[pytest.MonkeyPatch]:
+    """Requests are given up within seconds, until it is undone.
+
+    What has to succeed comes after that: a server on a busy machine may take as long.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(remote, "REQUEST_SECONDS", 1.5)
+        patch.setattr(remote, "RETRIES", 1)
+        yield patch
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import socket
 import sys
 import traceback
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -81,15 +81,6 @@ def stopping_after(blocks: int) -> Callable[[Progress], None]:
 def lock_of(host: str, pid: int, machine: str) -> bytes:
     """Return what the lock of a process says."""
     return f"{pid}\n{host}\n2026-01-01T00:00:00+00:00\n{machine}\nother\n".encode()
-
-
-@pytest.fixture
-def soon() -> Iterator[pytest.MonkeyPatch]:
-    """Requests are given up within a second."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(remote, "REQUEST_SECONDS", 0.5)
-        patch.setattr(remote, "RETRIES", 1)
-        yield patch
 
 
 @pytest.mark.parametrize(("kind", "scheme"), [("tif", "s3"), ("zarr", "s3"), ("tif", "http")])
@@ -472,6 +463,7 @@ def test_no_secret_of_a_url_gets_into_mask_report_or_error(
     image = signed.replace("://", f"://me:{SECRETS[0]}%40@")
     object_server.requests()
     if fault is None:
+        soon.undo()
         done = run(folder, tmp_path / "mask.zarr", image)
         assert tree(tmp_path / "mask.zarr") == tree(folder / "tif.mask")
         told = f"{done.report} {done!r} {done.plan}"

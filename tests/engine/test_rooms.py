@@ -157,7 +157,7 @@ def run_two(model: Path, own: list[Rooms]) -> None:
 def test_two_images_have_no_more_blocks_in_flight_than_one_may(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    blocks = Meeting(parties=4, patience=0.2)
+    blocks = Meeting(parties=4, patience=2)
     monkeypatch.setattr(pipeline, "infer_block", blocks)
     shared = Rooms()
     run_two(model, [shared, shared])

@@ -91,9 +91,9 @@ def test_what_is_under_way_is_awaited() -> None:
 
 def test_two_that_wait_do_not_wait_for_each_other() -> None:
     start_zarr()
-    threads = [threading.Thread(target=settle_zarr) for _ in range(8)]
+    threads = [threading.Thread(target=settle_zarr, args=(60.0,)) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(4)
-    assert not any(thread.is_alive() for thread in threads)
+        thread.join(30)
+        assert not thread.is_alive()

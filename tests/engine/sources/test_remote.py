@@ -152,14 +152,12 @@ def test_a_server_that_stays_away_is_told_and_no_pixel_taken_for_damaged(
     files: Path,
     object_server: ObjectServer,
     bucket: str,
-    monkeypatch: pytest.MonkeyPatch,
+    soon: pytest.MonkeyPatch,
     tmp_path: Path,
     name: str,
     kind: Any,
 ) -> None:
     upload(files, object_server, bucket, name)
-    monkeypatch.setattr(remote, "REQUEST_SECONDS", 0.5)
-    monkeypatch.setattr(remote, "RETRIES", 1)
     url = f"s3://{bucket}/{name}"
 
     def disturb(_: Any) -> None:
@@ -180,6 +178,7 @@ def test_a_server_that_stays_away_is_told_and_no_pixel_taken_for_damaged(
     with pytest.raises(TileInferError, match="the same command continues"):
         open_source(url)
     object_server.disturb()
+    soon.undo()
     again = predict_large(
         url, files / "net.onnx", tmp_path / "mask.zarr", tile=(188, 220), workers=1
     )
