@@ -80,7 +80,7 @@ def nothing(client: distributed.Client, workers: int, blocks: int) -> dict[str, 
     name, cluster = f"nothing-{blocks}", Cluster(client)
     client.register_plugin(Nothing(name, order=None), name=name)  # type: ignore[arg-type]
     begun, cpu = perf_counter(), process_time()
-    seen = sum(1 for _ in cluster._blocks(name, range(blocks), None, {}))
+    seen = sum(1 for _ in cluster._blocks(name, range(blocks), None, {}, print))
     spent, cpu = perf_counter() - begun, process_time() - cpu
     client.unregister_worker_plugin(name)
     assert seen == blocks

@@ -129,7 +129,7 @@ def _opened_cluster(text: str, terminal: Terminal) -> Iterator["Cluster"]:
                 f"no Dask scheduler answers at {text} ({first_line(error)}); use local, local:N, "
                 "tcp://HOST:8786, or the file that the scheduler wrote"
             ) from error
-        yield Cluster(opened.enter_context(client))
+        yield Cluster(opened.enter_context(client), grows=workers is None)
 
 
 @contextmanager

@@ -5,8 +5,9 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from importlib.metadata import version
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any
 from uuid import uuid4
@@ -46,8 +47,17 @@ _AGAIN = 4
 """How often a block is submitted again that the scheduler gave up: each time after the loss of four
 workers, unless it is configured otherwise."""
 
+_LOST = ("lost", "pending")
+"""What a future is that was finished, once its result is lost with the worker that held it."""
+
+_FETCH_SECONDS = 30.0
+"""For the results of some blocks: one that is lost while it is fetched would be waited for."""
+
 _LOOK_SECONDS = 2.0
 """Between two looks at how large the cluster is."""
+
+_ALONE_SECONDS = 60.0
+"""Without any worker, before the user is told: one that Dask starts again is there long before."""
 
 
 class Cluster:
@@ -61,15 +71,19 @@ class Cluster:
     elsewhere = True
     rooms: Rooms | None = None
 
-    def __init__(self, client: Any, resources: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self, client: Any, resources: Mapping[str, float] | None = None, *, grows: bool = True
+    ) -> None:
         """Use a cluster.
 
         Args:
             client: ``distributed.Client``, which stays open.
             resources: What a block takes of the resources that workers declare; ``None`` is one
                 ``GPU`` for a run on GPUs, where a worker declares any, and else nothing.
+            grows: Whether workers may come by themselves. A run waits for them where none is left;
+                else it ends.
         """
-        self.client, self.resources = client, resources
+        self.client, self.resources, self.grows = client, resources, grows
 
     def share(self, plan: Plan) -> Share | None:
         """Return what falls to each worker, as far as there are any by now."""
@@ -94,7 +108,7 @@ class Cluster:
         order, pixels = self._order(job)
         with (
             self._opened_on_workers(job.plan, order) as (name, resources),
-            closing(self._blocks(name, blocks, pixels, resources)) as finished,
+            closing(self._blocks(name, blocks, pixels, resources, on_news)) as finished,
         ):
             for done in finished:
                 efforts[done.opening] = _later(efforts.get(done.opening), done.effort)
@@ -185,12 +199,17 @@ class Cluster:
         return {"GPU": 1} if declared and plan.execution.device != "cpu" else {}
 
     def _blocks(
-        self, name: str, blocks: Sequence[int], pixels: Any, resources: Mapping[str, float]
+        self,
+        name: str,
+        blocks: Sequence[int],
+        pixels: Any,
+        resources: Mapping[str, float],
+        on_news: Callable[[str], None],
     ) -> Generator[Done, None, None]:
         """Yield finished blocks, a bounded number of which is submitted at any time."""
-        client, todo = self.client, iter(blocks)
-        window, flying = _Window(client), dict[Any, int]()
-        finished, again = distributed.as_completed(loop=client.loop), Counter[int]()
+        client, todo, again, numbers = self.client, iter(blocks), Counter[int](), count()
+        crowd = _Crowd(client, self.grows, on_news)
+        flying, landed = dict[Any, int](), SimpleQueue[Any]()
 
         def submit(blocks: Iterable[int]) -> None:
             for block in blocks:
@@ -199,30 +218,65 @@ class Cluster:
                     name,
                     block,
                     pixels,
-                    key=f"infer_block-{name}-{block}-{again[block]}",
+                    key=f"infer_block-{name}-{block}-{next(numbers)}",
                     resources=dict(resources) or None,
                     pure=False,
                 )
                 flying[future] = block
-                finished.add(future)
+                future.add_done_callback(landed.put)
 
         try:
             with _answering():
-                submit(islice(todo, window.size()))
-                for batch in finished.batches():
-                    ended = {future: flying.pop(future) for future in batch}
+                submit(islice(todo, crowd.window()))
+                while flying:
+                    ended = {future: flying.pop(future) for future in _soon(landed)}
                     for future, block in list(ended.items()):
-                        if again[block] < _AGAIN and _lost_its_workers(future):
+                        given_up = again[block] < _AGAIN and _lost_its_workers(future)
+                        if given_up or future.status in _LOST:
                             del ended[future]
-                            again[block] += 1
+                            again[block] += given_up
                             submit([block])
                     if all(future.status not in ("error", "cancelled") for future in ended):
-                        submit(islice(todo, max(0, window.size() - len(flying))))
-                    yield from _results(client, ended)
+                        submit(islice(todo, max(0, crowd.window() - len(flying))))
+                    try:
+                        yield from _results(client, ended)
+                    except TimeoutError:  # whose is lost, is known by now
+                        flying |= ended
+                        for future in ended:
+                            landed.put(future)
         finally:
             if flying:
                 with suppress(Exception):
                     client.cancel(list(flying))
+
+
+def _results(client: Any, ended: Mapping[Any, int]) -> Iterator[Done]:
+    """Yield what workers tell of blocks that ended, by their futures; fetched together.
+
+    Raises:
+        TimeoutError: It cannot be fetched, since a worker is lost that held some of it.
+        TileInferError: A block failed; the others have been told.
+    """
+    good = {each: block for each, block in ended.items() if each.status == "finished"}
+    if good:
+        try:
+            yield from client.sync(client.gather, list(good), callback_timeout=_FETCH_SECONDS)
+        except TimeoutError:
+            raise
+        except Exception:  # of which one, is told by asking for each
+            for future, block in good.items():
+                yield _result(future, block)
+    for future, block in ended.items():
+        if future not in good:
+            yield _result(future, block)
+
+
+def _soon(queue: SimpleQueue[Any]) -> Iterator[Any]:
+    """Yield what is in a queue; nothing where nothing comes into it for a while."""
+    with suppress(Empty):
+        yield queue.get(timeout=_LOOK_SECONDS)
+        while True:
+            yield queue.get_nowait()
 
 
 def _lost_its_workers(future: Any) -> bool:
@@ -232,23 +286,6 @@ def _lost_its_workers(future: Any) -> bool:
     little of a block.
     """
     return future.status == "error" and isinstance(future.exception(), distributed.KilledWorker)
-
-
-def _results(client: Any, ended: Mapping[Any, int]) -> Iterator[Done]:
-    """Yield what workers tell of blocks that ended, by their futures; fetched together.
-
-    Raises:
-        TileInferError: One of them failed; the others have been told.
-    """
-    good = {each: block for each, block in ended.items() if each.status == "finished"}
-    try:
-        yield from client.gather(list(good))
-    except Exception:  # of which one, is told by asking for each
-        for future, block in good.items():
-            yield _result(future, block)
-    for future, block in ended.items():
-        if future not in good:
-            yield _result(future, block)
 
 
 def _for_workers(place: str | os.PathLike[str] | Url) -> Location:
@@ -291,18 +328,40 @@ def _holds_pixels(image: Any) -> bool:
     return not is_dask(image) and not is_dask(getattr(image, "data", None))
 
 
-class _Window:
-    """How many blocks may be submitted at the same time; it grows and shrinks with the cluster."""
+class _Crowd:
+    """The workers there are, which come and go."""
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
-        self._looked, self._size = float("-inf"), _FEWEST
+    def __init__(self, client: Any, grows: bool, on_news: Callable[[str], None]) -> None:
+        self._client, self._grows, self._on_news = client, grows, on_news
+        self._looked, self._threads = float("-inf"), 0
+        self._seen, self._told = monotonic(), False
 
-    def size(self) -> int:
-        if monotonic() - self._looked > _LOOK_SECONDS:
-            self._looked = monotonic()
-            self._size = max(_FEWEST, _AHEAD * sum(self._client.nthreads().values()))
-        return self._size
+    def window(self) -> int:
+        """Return how many blocks may be submitted at the same time.
+
+        Raises:
+            TileInferError: No worker is left, and none will come.
+        """
+        now = monotonic()
+        if now - self._looked > _LOOK_SECONDS:
+            self._looked, self._threads = now, sum(self._client.nthreads().values())
+            self._mind_nobody(now)
+        return max(_FEWEST, _AHEAD * self._threads)
+
+    def _mind_nobody(self, now: float) -> None:
+        if self._threads:
+            self._seen, self._told = now, False
+        elif now - self._seen > _ALONE_SECONDS and not self._told:
+            if not self._grows:
+                raise TileInferError(
+                    "no Dask worker is left: each was lost, for want of memory perhaps; the same "
+                    "command continues"
+                )
+            self._on_news(
+                "the Dask cluster has no worker: waiting for one (Ctrl-C ends the run; the same "
+                "command continues it)"
+            )
+            self._told = True
 
 
 @contextmanager

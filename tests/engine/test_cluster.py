@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -333,10 +333,14 @@ def test_a_block_that_fails_ends_the_run_and_is_named(client: Any, tmp_path: Pat
 
 
 class Block:
-    """A future that is done."""
+    """A future that is done, unless it is pending."""
 
     def __init__(self, status: str, error: Exception | None = None) -> None:
         self.status, self.error = status, error or ImageError("cannot be read")
+
+    def add_done_callback(self, call: Callable[["Block"], None]) -> None:
+        if self.status != "pending":
+            call(self)
 
     def exception(self) -> Exception:
         return self.error
@@ -345,33 +349,36 @@ class Block:
         raise self.error
 
 
+def client_of(blocks: Iterable[Block], **changed: Any) -> Any:
+    """Return a stand-in for a client, of a cluster with one worker, that submits these in turn."""
+    todo = iter(blocks)
+    does: dict[str, Any] = {
+        "nthreads": lambda: {"worker": 1},
+        "submit": lambda *_, **__: next(todo),
+        "gather": lambda futures: ["done"] * len(futures),
+        "sync": lambda call, *given, **_: call(*given),
+        "cancel": lambda futures: None,
+    }
+    return SimpleNamespace(**does | changed)
+
+
+def no_news(text: str) -> None:
+    raise AssertionError(text)
+
+
 @pytest.mark.parametrize(("times", "done"), [(0, True), (4, True), (5, False)])
 def test_a_block_that_is_lost_with_its_workers_is_submitted_again_a_few_times(
-    monkeypatch: pytest.MonkeyPatch, times: int, done: bool
+    times: int, done: bool
 ) -> None:
     lost = distributed.KilledWorker("key", None, 3)
     blocks = [Block("error", lost) for _ in range(times)] + [Block("finished")]
-    todo, keys, flying = iter(blocks), list[str](), list[Block]()
+    todo, keys = iter(blocks), list[str]()
 
     def submit(*_: Any, key: str, **__: Any) -> Block:
         keys.append(key)
-        flying.append(next(todo))
-        return flying[-1]
+        return next(todo)
 
-    def batches() -> Iterator[list[Block]]:
-        while flying:
-            yield [flying.pop()]
-
-    client: Any = SimpleNamespace(
-        loop=None,
-        nthreads=lambda: {"worker": 1},
-        submit=submit,
-        gather=lambda futures: ["done"] * len(futures),
-        cancel=lambda futures: None,
-    )
-    seen = SimpleNamespace(add=lambda future: None, batches=batches)
-    monkeypatch.setattr(distributed, "as_completed", lambda loop: seen)
-    told: Any = Cluster(client)._blocks("name", [7], None, {})
+    told: Any = Cluster(client_of([], submit=submit))._blocks("name", [7], None, {}, no_news)
     if done:
         assert list(told) == ["done"]
     else:
@@ -380,27 +387,82 @@ def test_a_block_that_is_lost_with_its_workers_is_submitted_again_a_few_times(
     assert len({*keys}) == len(keys) == min(times, 4) + 1
 
 
+def test_a_result_that_is_lost_with_its_worker_is_computed_again() -> None:
+    blocks = [Block(status) for status in ("lost", "finished", "finished")]
+
+    def sync(
+        gather: Callable[..., list[str]], futures: list[Block], callback_timeout: float
+    ) -> Any:
+        """Lose the second while it is fetched."""
+        if futures == [blocks[1]]:
+            blocks[1].status = "lost"
+            raise TimeoutError
+        return gather(futures)
+
+    todo = iter(blocks)
+    told: Any = Cluster(client_of(todo, sync=sync))._blocks("name", [7], None, {}, no_news)
+    assert list(told) == ["done"]
+    assert not list(todo)
+
+
 @pytest.mark.parametrize(("last", "submitted"), [("finished", 17), ("error", 16)])
-def test_after_a_failure_no_block_is_submitted(
-    monkeypatch: pytest.MonkeyPatch, last: str, submitted: int
-) -> None:
+def test_after_a_failure_no_block_is_submitted(last: str, submitted: int) -> None:
     blocks = [Block(status) for status in ("finished", last, *["pending"] * 18)]
     todo = iter(blocks)
-    client: Any = SimpleNamespace(
-        loop=None,
-        nthreads=lambda: {"worker": 1},
-        submit=lambda *_, **__: next(todo),
-        gather=lambda futures: ["done"] * len(futures),
-        cancel=lambda futures: None,
-    )
-    seen = SimpleNamespace(add=lambda future: None, batches=lambda: iter([blocks[:2]]))
-    monkeypatch.setattr(distributed, "as_completed", lambda loop: seen)
-    told: Any = Cluster(client)._blocks("name", range(17), None, {})
+    told: Any = Cluster(client_of(todo))._blocks("name", range(17), None, {}, no_news)
     assert next(told) == "done"
     assert blocks.index(next(todo)) == submitted
     if last == "error":
         with pytest.raises(ImageError):
             next(told)
+
+
+def test_no_worker_is_told_once_each_time_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, threads, news = SimpleNamespace(now=0.0), dict[str, int](), list[float]()
+    monkeypatch.setattr(cluster_module, "monotonic", lambda: clock.now)
+    client = SimpleNamespace(nthreads=lambda: threads)
+    crowd = cluster_module._Crowd(client, True, lambda text: news.append(clock.now))
+    for now, change in {0: {}, 50: {"back": 1}, 90: {}, 250: {"back": 1}, 300: {}, 400: {}}.items():
+        while clock.now < now:
+            crowd.window()
+            clock.now += 5
+        threads.clear()
+        threads.update(change)
+    assert news == [150, 360], "at the first look more than a minute after 85 and 295"
+
+
+@pytest.mark.parametrize(
+    ("grows", "error", "why"),
+    [
+        (True, TileInferWarning, "the Dask cluster has no worker: waiting for one"),
+        (False, TileInferError, "no Dask worker is left: .*; the same command continues"),
+    ],
+)
+def test_a_cluster_that_has_lost_all_workers_is_told_and_the_run_continues(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    grows: bool,
+    error: type[Exception],
+    why: str,
+) -> None:
+    monkeypatch.setattr(cluster_module, "_FEWEST", 2)
+    monkeypatch.setattr(cluster_module, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(cluster_module, "_ALONE_SECONDS", 1.0)
+    out = tmp_path / "mask.zarr"
+    with cluster(1) as opened, monkeypatch.context() as patched:
+
+        def lose(progress: Progress) -> None:
+            if progress.blocks_done == 1:
+                for nanny in [*opened.cluster.workers.values()]:
+                    opened.cluster.sync(nanny.close)
+
+        patched.setattr(Cluster.__init__, "__kwdefaults__", {"grows": grows})
+        warnings.simplefilter("error", TileInferWarning)
+        with pytest.raises(error, match=why):
+            run(folder, out, client=opened, on_progress=lose)
+    assert run(folder, out).report["blocks_run"] > 0
+    assert tree(out) == tree(folder / "whole.zarr")
 
 
 def test_resources_are_asked_for_and_one_that_nobody_has_is_refused(
