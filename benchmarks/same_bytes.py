@@ -111,7 +111,7 @@ class Ways:
 
         def kill() -> None:
             while not ended.wait(seconds):
-                # Dask starts no worker again that dies before it has begun to run.
+                # One that is not back in time is given up by Dask: none is killed while it starts.
                 processes = [each.process for each in client.cluster.workers.values()]
                 pids = [each.pid for each in processes if each and each.status == Status.running]
                 with suppress(ProcessLookupError, IndexError):

@@ -10,7 +10,6 @@ done is looked for in the output, and the rest is put in order.
 """
 
 import argparse
-import logging
 import tempfile
 import tracemalloc
 import warnings
@@ -33,6 +32,7 @@ from tile_infer.engine.cluster import Cluster
 from tile_infer.engine.cluster_worker import BlockPlugin, Done
 from tile_infer.engine.crew import Effort
 from tile_infer.engine.finish import finish
+from tile_infer.engine.local_cluster import local_cluster
 from tile_infer.engine.predict import opened_mask
 from tile_infer.engine.stitcher.records import Record
 from tile_infer.engine.stitcher.store import claim, open_store
@@ -55,16 +55,7 @@ class Nothing(BlockPlugin):
 @contextmanager
 def opened_cluster(workers: int) -> Iterator[distributed.Client]:
     """Open a cluster of processes of one thread; the scheduler is here."""
-    with (
-        distributed.LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            memory_limit=0,
-            dashboard_address="127.0.0.1:0",
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
+    with local_cluster(workers) as client:
         client.wait_for_workers(workers, timeout=600)
         yield client
 

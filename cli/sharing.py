@@ -105,31 +105,24 @@ def _opened_cluster(text: str, terminal: Terminal) -> Iterator["Cluster"]:
             f"dask={text} needs Dask's scheduler; install it: pip install 'tile-infer[dask]'"
         ) from error
     from ..engine.cluster import Cluster
+    from ..engine.local_cluster import local_cluster
 
     with ExitStack() as opened:
         try:
             if workers is not None:
+                log_level = logging.WARNING if terminal.verbose else logging.CRITICAL
                 with _interrupts_left_to_us():
-                    cluster = opened.enter_context(
-                        distributed.LocalCluster(
-                            n_workers=workers,
-                            threads_per_worker=1,
-                            memory_limit=0,  # the plan bounds it
-                            dashboard_address="127.0.0.1:0",
-                            silence_logs=logging.WARNING if terminal.verbose else logging.CRITICAL,
-                        )
-                    )
-                client = distributed.Client(cluster, timeout=_CONNECT_SECONDS)
+                    client = opened.enter_context(local_cluster(workers, log_level))
             else:
                 if text.endswith(".json"):
                     text = json.loads(Path(text).read_text())["address"]
-                client = distributed.Client(text, timeout=_CONNECT_SECONDS)
+                client = opened.enter_context(distributed.Client(text, timeout=_CONNECT_SECONDS))
         except (OSError, ValueError, LookupError) as error:
             raise TileInferError(
                 f"no Dask scheduler answers at {text} ({first_line(error)}); use local, local:N, "
                 "tcp://HOST:8786, or the file that the scheduler wrote"
             ) from error
-        yield Cluster(opened.enter_context(client), grows=workers is None)
+        yield Cluster(client, grows=workers is None)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from importlib.metadata import version
 from itertools import count, islice
 from pathlib import Path
@@ -47,6 +48,9 @@ _AGAIN = 4
 """How often a block is submitted again that the scheduler gave up: each time after the loss of four
 workers, unless it is configured otherwise."""
 
+_FAILED = ("error", "cancelled")
+"""What futures are whose blocks are not computed again."""
+
 _LOST = ("lost", "pending")
 """What a future is that was finished, once its result is lost with the worker that held it."""
 
@@ -56,8 +60,8 @@ _FETCH_SECONDS = 30.0
 _LOOK_SECONDS = 2.0
 """Between two looks at how large the cluster is."""
 
-_ALONE_SECONDS = 60.0
-"""Without any worker, before the user is told: one that Dask starts again is there long before."""
+ALONE_SECONDS = 60.0
+"""For a worker that was lost to come back, before the user is told that none can take a block."""
 
 
 class Cluster:
@@ -208,7 +212,7 @@ class Cluster:
     ) -> Generator[Done, None, None]:
         """Yield finished blocks, a bounded number of which is submitted at any time."""
         client, todo, again, numbers = self.client, iter(blocks), Counter[int](), count()
-        crowd = _Crowd(client, self.grows, on_news)
+        crowd = _Crowd(client, resources, self.grows, on_news)
         flying, landed = dict[Any, int](), SimpleQueue[Any]()
 
         def submit(blocks: Iterable[int]) -> None:
@@ -230,13 +234,14 @@ class Cluster:
                 submit(islice(todo, crowd.window()))
                 while flying:
                     ended = {future: flying.pop(future) for future in _soon(landed)}
+                    crowd.mind(bool(ended))
                     for future, block in list(ended.items()):
                         given_up = again[block] < _AGAIN and _lost_its_workers(future)
                         if given_up or future.status in _LOST:
                             del ended[future]
                             again[block] += given_up
                             submit([block])
-                    if all(future.status not in ("error", "cancelled") for future in ended):
+                    if all(future.status not in _FAILED for future in ended):
                         submit(islice(todo, max(0, crowd.window() - len(flying))))
                     try:
                         yield from _results(client, ended)
@@ -257,18 +262,13 @@ def _results(client: Any, ended: Mapping[Any, int]) -> Iterator[Done]:
         TimeoutError: It cannot be fetched, since a worker is lost that held some of it.
         TileInferError: A block failed; the others have been told.
     """
-    good = {each: block for each, block in ended.items() if each.status == "finished"}
+    good = [each for each in ended if each.status not in _FAILED]
     if good:
-        try:
-            yield from client.sync(client.gather, list(good), callback_timeout=_FETCH_SECONDS)
-        except TimeoutError:
-            raise
-        except Exception:  # of which one, is told by asking for each
-            for future, block in good.items():
-                yield _result(future, block)
+        gather = partial(client.gather, errors="skip")
+        yield from client.sync(gather, good, callback_timeout=_FETCH_SECONDS)
     for future, block in ended.items():
-        if future not in good:
-            yield _result(future, block)
+        if future.status in _FAILED:
+            _raise_why(future, block)
 
 
 def _soon(queue: SimpleQueue[Any]) -> Iterator[Any]:
@@ -294,14 +294,14 @@ def _for_workers(place: str | os.PathLike[str] | Url) -> Location:
     return found if isinstance(found, Url) else found.absolute()
 
 
-def _result(future: Any, block: int) -> Done:
-    """Return what a worker tells of a block.
+def _raise_why(future: Any, block: int) -> None:
+    """Tell why a block failed.
 
     Raises:
-        TileInferError: The block failed, or every worker that tried it was lost.
+        TileInferError: Always.
     """
     try:
-        done: Done = future.result()
+        future.result()
     except TileInferError:
         raise
     except distributed.KilledWorker as error:
@@ -311,14 +311,13 @@ def _result(future: Any, block: int) -> Done:
         ) from error
     except distributed.CancelledError as error:
         raise TileInferError(
-            f"the Dask scheduler was lost, or block {block} was cancelled there; the same command "
-            "continues"
+            "the Dask scheduler was lost, or the worker that was sent the image's pixels, or block "
+            f"{block} was cancelled there; the same command continues"
         ) from error
     except Exception as error:
         raise TileInferError(
             f"block {block} failed on the cluster: {first_line(error)}; the same command continues"
         ) from error
-    return done
 
 
 def _holds_pixels(image: Any) -> bool:
@@ -331,37 +330,66 @@ def _holds_pixels(image: Any) -> bool:
 class _Crowd:
     """The workers there are, which come and go."""
 
-    def __init__(self, client: Any, grows: bool, on_news: Callable[[str], None]) -> None:
-        self._client, self._grows, self._on_news = client, grows, on_news
+    def __init__(
+        self,
+        client: Any,
+        resources: Mapping[str, float],
+        grows: bool,
+        on_news: Callable[[str], None],
+    ) -> None:
+        self._client, self._resources = client, resources
+        self._grows, self._on_news = grows, on_news
         self._looked, self._threads = float("-inf"), 0
-        self._seen, self._told = monotonic(), False
+        self._idle, self._told = 0, False
 
     def window(self) -> int:
-        """Return how many blocks may be submitted at the same time.
-
-        Raises:
-            TileInferError: No worker is left, and none will come.
-        """
-        now = monotonic()
-        if now - self._looked > _LOOK_SECONDS:
-            self._looked, self._threads = now, sum(self._client.nthreads().values())
-            self._mind_nobody(now)
+        """Return how many blocks may be submitted at the same time."""
+        if monotonic() - self._looked > _LOOK_SECONDS:
+            self._looked, self._threads = monotonic(), sum(self._client.nthreads().values())
         return max(_FEWEST, _AHEAD * self._threads)
 
-    def _mind_nobody(self, now: float) -> None:
-        if self._threads:
-            self._seen, self._told = now, False
-        elif now - self._seen > _ALONE_SECONDS and not self._told:
-            if not self._grows:
-                raise TileInferError(
-                    "no Dask worker is left: each was lost, for want of memory perhaps; the same "
-                    "command continues"
-                )
-            self._on_news(
-                "the Dask cluster has no worker: waiting for one (Ctrl-C ends the run; the same "
-                "command continues it)"
+    def mind(self, ended: bool) -> None:
+        """See whether anyone is at work, where no block has ended for long.
+
+        Args:
+            ended: Whether one has since the last call, which is a look's time ago if not.
+
+        Raises:
+            TileInferError: No worker is left that could take a block, and none will come.
+        """
+        if ended:
+            self._idle, self._told = 0, False
+            return
+        self._idle += 1
+        if self._told or self._idle % round(ALONE_SECONDS / _LOOK_SECONDS) or self._able():
+            return
+        if not self._grows:
+            raise TileInferError(
+                "no Dask worker is left: all were lost, for want of memory perhaps; the same "
+                "command continues"
             )
-            self._told = True
+        which = f" with {_text_of(self._resources)}" if self._resources else ""
+        self._on_news(
+            f"no Dask worker{which} is there: waiting for one (Ctrl-C ends the run; the same "
+            "command continues it)"
+        )
+        self._told = True
+
+    def _able(self) -> bool:
+        workers = self._client.sync(self._client.scheduler.identity)["workers"].values()
+        return any(
+            each["status"] == "running" and _offers(each["resources"], self._resources)
+            for each in workers
+        )
+
+
+def _text_of(resources: Mapping[str, float]) -> str:
+    return " ".join(f"{name}={amount:g}" for name, amount in resources.items())
+
+
+def _offers(declared: Mapping[str, float], resources: Mapping[str, float]) -> bool:
+    """Say whether a worker has what a block takes."""
+    return all(declared.get(name, 0) >= amount for name, amount in resources.items())
 
 
 @contextmanager
@@ -405,12 +433,8 @@ def _check_means(plan: Plan, means: Mapping[str, Means], resources: Mapping[str,
                 f"at the same time and has {human(each.memory_bytes)}; use memory=N or a smaller "
                 "tile=N, or start workers with more memory or fewer threads"
             )
-    able = (
-        all(each.resources.get(name, 0) >= amount for name, amount in resources.items())
-        for each in means.values()
-    )
-    if means and not any(able):
-        text = " ".join(f"{name}={amount:g}" for name, amount in resources.items())
+    if means and not any(_offers(each.resources, resources) for each in means.values()):
         raise SettingError(
-            f"no Dask worker declares {text}, which a block takes; start workers with --resources"
+            f"no Dask worker declares {_text_of(resources)}, which a block takes; start workers "
+            "with --resources"
         )

@@ -90,6 +90,7 @@ def test_optional_libraries_are_imported_where_they_are_used() -> None:
     allowed |= {
         "cluster.py",
         "cluster_worker.py",
+        "local_cluster.py",
         "upsampling.py",
         "losses.py",
         "validation.py",

@@ -6,11 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tile_infer.cli.sharing import Sharing
+from tile_infer.cli.terminal import Terminal
+
 from ..exactness.run_plan import tree
 from .conftest import Run, Write
 from .test_usage import assert_one_error
 
 pytest.importorskip("distributed")
+
+import dask
+from dask.utils import parse_timedelta
+
+from tile_infer.engine.cluster import ALONE_SECONDS, Cluster
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (1500, 2100), np.uint8)
 
@@ -31,6 +39,16 @@ def test_a_cluster_on_this_machine_makes_the_mask_of_one_process(
     assert any(line.startswith("note: Dask's dashboard: http://") for line in notes)
     assert any(line.startswith("note: 2 processes, up to 3 blocks and ") for line in notes)
     assert "Traceback" not in there.err
+
+
+def test_a_worker_has_as_long_to_come_back_as_a_run_waits_for_it() -> None:
+    patience = "distributed.deploy.lost-worker-timeout"
+    before = dask.config.get(patience)
+    with Sharing(dask="local:1").crew(Terminal()) as crew:
+        assert isinstance(crew, Cluster)
+        assert not crew.grows
+        assert parse_timedelta(dask.config.get(patience)) == ALONE_SECONDS > parse_timedelta(before)
+    assert dask.config.get(patience) == before
 
 
 @pytest.mark.parametrize(

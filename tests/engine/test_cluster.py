@@ -355,7 +355,9 @@ def client_of(blocks: Iterable[Block], **changed: Any) -> Any:
     does: dict[str, Any] = {
         "nthreads": lambda: {"worker": 1},
         "submit": lambda *_, **__: next(todo),
-        "gather": lambda futures: ["done"] * len(futures),
+        "gather": lambda futures, errors: (
+            ["done"] * sum(each.status == "finished" for each in futures)
+        ),
         "sync": lambda call, *given, **_: call(*given),
         "cancel": lambda futures: None,
     }
@@ -387,21 +389,33 @@ def test_a_block_that_is_lost_with_its_workers_is_submitted_again_a_few_times(
     assert len({*keys}) == len(keys) == min(times, 4) + 1
 
 
-def test_a_result_that_is_lost_with_its_worker_is_computed_again() -> None:
-    blocks = [Block(status) for status in ("lost", "finished", "finished")]
+@pytest.mark.parametrize("when", ["before", "while the scheduler answers", "while it is fetched"])
+def test_a_result_that_is_lost_with_its_worker_is_computed_again(
+    monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    monkeypatch.setattr(cluster_module, "_LOOK_SECONDS", -1.0)  # the scheduler is always asked
+    monkeypatch.setattr(cluster_module, "_soon", lambda queue: [queue.get()])
+    lost, again = Block("lost" if when == "before" else "finished"), Block("finished")
+    looks = list[None]()
 
-    def sync(
-        gather: Callable[..., list[str]], futures: list[Block], callback_timeout: float
-    ) -> Any:
-        """Lose the second while it is fetched."""
-        if futures == [blocks[1]]:
-            blocks[1].status = "lost"
+    def nthreads() -> dict[str, int]:
+        looks.append(None)
+        if when == "while the scheduler answers" and len(looks) == 2:
+            lost.status = "lost"
+        return {"worker": 1}
+
+    def sync(gather: Any, futures: list[Block], callback_timeout: float) -> Any:
+        if when == "while it is fetched":
+            lost.status = "lost"
+        if any(each.status == "lost" for each in futures):
             raise TimeoutError
         return gather(futures)
 
-    todo = iter(blocks)
-    told: Any = Cluster(client_of(todo, sync=sync))._blocks("name", [7], None, {}, no_news)
+    todo = iter([lost, again])
+    client = client_of(todo, sync=sync, nthreads=nthreads)
+    told: Any = Cluster(client)._blocks("name", [7], None, {}, no_news)
     assert list(told) == ["done"]
+    assert lost.status == "lost"
     assert not list(todo)
 
 
@@ -417,24 +431,57 @@ def test_after_a_failure_no_block_is_submitted(last: str, submitted: int) -> Non
             next(told)
 
 
-def test_no_worker_is_told_once_each_time_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, threads, news = SimpleNamespace(now=0.0), dict[str, int](), list[float]()
-    monkeypatch.setattr(cluster_module, "monotonic", lambda: clock.now)
-    client = SimpleNamespace(nthreads=lambda: threads)
-    crowd = cluster_module._Crowd(client, True, lambda text: news.append(clock.now))
-    for now, change in {0: {}, 50: {"back": 1}, 90: {}, 250: {"back": 1}, 300: {}, 400: {}}.items():
-        while clock.now < now:
-            crowd.window()
-            clock.now += 5
-        threads.clear()
-        threads.update(change)
-    assert news == [150, 360], "at the first look more than a minute after 85 and 295"
+class Idle:
+    """Stands in for a client whose cluster has these workers, as the scheduler tells of them."""
+
+    def __init__(self, **workers: dict[str, Any]) -> None:
+        self.scheduler = SimpleNamespace(identity=lambda: {"workers": workers})
+
+    def sync(self, call: Callable[[], Any]) -> Any:
+        return call()
+
+
+RUNNING: dict[str, Any] = {"status": "running", "resources": {}}
+PAUSED: dict[str, Any] = {"status": "paused", "resources": {"GPU": 1.0}}
+
+
+def test_no_worker_is_told_after_a_minute_without_a_block_and_once() -> None:
+    news = list[str]()
+    crowd = cluster_module._Crowd(Idle(), {}, True, news.append)
+    for looks, known in ((29, 0), (1, 1), (100, 1)):
+        for _ in range(looks):
+            crowd.mind(ended=False)
+        assert len(news) == known
+    crowd.mind(ended=True)
+    for looks, known in ((29, 1), (1, 2)):
+        for _ in range(looks):
+            crowd.mind(ended=False)
+        assert len(news) == known
+
+
+@pytest.mark.parametrize(
+    ("resources", "workers", "said"),
+    [
+        ({}, {"a": RUNNING}, None),
+        ({"GPU": 1}, {"a": RUNNING, "b": RUNNING | {"resources": {"GPU": 2.0}}}, None),
+        ({}, {"a": PAUSED}, "no Dask worker is there"),
+        ({"GPU": 1}, {"a": RUNNING, "b": PAUSED}, "no Dask worker with GPU=1 is there"),
+    ],
+)
+def test_slow_blocks_are_waited_for_where_a_worker_can_take_them(
+    resources: dict[str, float], workers: dict[str, Any], said: str | None
+) -> None:
+    news = list[str]()
+    crowd = cluster_module._Crowd(Idle(**workers), resources, True, news.append)
+    for _ in range(100):
+        crowd.mind(ended=False)
+    assert [text.startswith(str(said)) for text in news] == [True] * (said is not None)
 
 
 @pytest.mark.parametrize(
     ("grows", "error", "why"),
     [
-        (True, TileInferWarning, "the Dask cluster has no worker: waiting for one"),
+        (True, TileInferWarning, "no Dask worker is there: waiting for one"),
         (False, TileInferError, "no Dask worker is left: .*; the same command continues"),
     ],
 )
@@ -448,7 +495,7 @@ def test_a_cluster_that_has_lost_all_workers_is_told_and_the_run_continues(
 ) -> None:
     monkeypatch.setattr(cluster_module, "_FEWEST", 2)
     monkeypatch.setattr(cluster_module, "_LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(cluster_module, "_ALONE_SECONDS", 1.0)
+    monkeypatch.setattr(cluster_module, "ALONE_SECONDS", 1.0)
     out = tmp_path / "mask.zarr"
     with cluster(1) as opened, monkeypatch.context() as patched:
 

@@ -1,0 +1,40 @@
+"""A Dask cluster of processes of this machine."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import dask
+import distributed
+
+from .cluster import ALONE_SECONDS
+
+_CONNECT_SECONDS = 15
+
+
+@contextmanager
+def local_cluster(workers: int, log_level: int = logging.CRITICAL) -> Iterator[Any]:
+    """Start a cluster and yield its ``distributed.Client``; end it afterwards.
+
+    Args:
+        workers: How many processes, each of one thread. The plan bounds their memory.
+        log_level: What Dask logs.
+
+    Raises:
+        OSError: The scheduler does not answer.
+    """
+    # Dask starts a worker that was lost again, but gives one up that is not back in time.
+    patience = {"distributed.deploy.lost-worker-timeout": f"{ALONE_SECONDS} s"}
+    with (
+        dask.config.set(patience),
+        distributed.LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            memory_limit=0,
+            dashboard_address="127.0.0.1:0",
+            silence_logs=log_level,
+        ) as cluster,
+        distributed.Client(cluster, timeout=_CONNECT_SECONDS) as client,
+    ):
+        yield client
