@@ -340,7 +340,7 @@ class _Crowd:
         self._client, self._resources = client, resources
         self._grows, self._on_news = grows, on_news
         self._looked, self._threads = float("-inf"), 0
-        self._idle, self._told = 0, False
+        self._idle, self._nobody, self._told = 0, False, False
 
     def window(self) -> int:
         """Return how many blocks may be submitted at the same time."""
@@ -358,10 +358,13 @@ class _Crowd:
             TileInferError: No worker is left that could take a block, and none will come.
         """
         if ended:
-            self._idle, self._told = 0, False
+            self._idle, self._nobody, self._told = 0, False, False
             return
         self._idle += 1
-        if self._told or self._idle % round(ALONE_SECONDS / _LOOK_SECONDS) or self._able():
+        if self._told or self._idle % round(ALONE_SECONDS / _LOOK_SECONDS):
+            return
+        before, self._nobody = self._nobody, not self._able()
+        if not before or not self._nobody:  # one that was lost just now may be back by then
             return
         if not self._grows:
             raise TileInferError(

@@ -445,18 +445,29 @@ RUNNING: dict[str, Any] = {"status": "running", "resources": {}}
 PAUSED: dict[str, Any] = {"status": "paused", "resources": {"GPU": 1.0}}
 
 
-def test_no_worker_is_told_after_a_minute_without_a_block_and_once() -> None:
+def test_no_worker_is_told_after_two_minutes_without_a_block_and_once() -> None:
     news = list[str]()
     crowd = cluster_module._Crowd(Idle(), {}, True, news.append)
-    for looks, known in ((29, 0), (1, 1), (100, 1)):
+    for looks, known in ((59, 0), (1, 1), (100, 1)):
         for _ in range(looks):
             crowd.mind(ended=False)
         assert len(news) == known
     crowd.mind(ended=True)
-    for looks, known in ((29, 1), (1, 2)):
+    for looks, known in ((59, 1), (1, 2)):
         for _ in range(looks):
             crowd.mind(ended=False)
         assert len(news) == known
+
+
+def test_a_worker_that_is_being_started_again_is_not_missed() -> None:
+    workers, idle = dict[str, Any](), Idle()
+    idle.scheduler.identity = lambda: {"workers": workers}
+    crowd = cluster_module._Crowd(idle, {}, False, no_news)
+    for number in range(200):
+        workers.clear()
+        if number % 60 < 50:  # it is away at each second look
+            workers["a"] = RUNNING
+        crowd.mind(ended=False)
 
 
 @pytest.mark.parametrize(
