@@ -111,7 +111,7 @@ class Ways:
 
         def kill() -> None:
             while not ended.wait(seconds):
-                # One that is not back in time is given up by Dask: none is killed while it starts.
+                # None is killed while it starts: on a slow machine none would ever run.
                 processes = [each.process for each in client.cluster.workers.values()]
                 pids = [each.pid for each in processes if each and each.status == Status.running]
                 with suppress(ProcessLookupError, IndexError):

@@ -60,8 +60,8 @@ _FETCH_SECONDS = 30.0
 _LOOK_SECONDS = 2.0
 """Between two looks at how large the cluster is."""
 
-ALONE_SECONDS = 60.0
-"""For a worker that was lost to come back, before the user is told that none can take a block."""
+_ALONE_SECONDS = 60.0
+"""Between two looks that find no worker, while no block ends, before the user is told of it."""
 
 
 class Cluster:
@@ -361,7 +361,7 @@ class _Crowd:
             self._idle, self._nobody, self._told = 0, False, False
             return
         self._idle += 1
-        if self._told or self._idle % round(ALONE_SECONDS / _LOOK_SECONDS):
+        if self._told or self._idle % round(_ALONE_SECONDS / _LOOK_SECONDS):
             return
         before, self._nobody = self._nobody, not self._able()
         if not before or not self._nobody:  # one that was lost just now may be back by then

@@ -8,9 +8,11 @@ from typing import Any
 import dask
 import distributed
 
-from .cluster import ALONE_SECONDS
-
 _CONNECT_SECONDS = 15
+
+_PATIENCE = {"distributed.deploy.lost-worker-timeout": "365 days"}
+"""Dask starts again what was lost, but gives a worker up for good that is away so long after one of
+its losses: by default 15 s, which a busy machine needs to start it, or when it was lost once more."""
 
 
 @contextmanager
@@ -24,10 +26,8 @@ def local_cluster(workers: int, log_level: int = logging.CRITICAL) -> Iterator[A
     Raises:
         OSError: The scheduler does not answer.
     """
-    # Dask starts a worker that was lost again, but gives one up that is not back in time.
-    patience = {"distributed.deploy.lost-worker-timeout": f"{ALONE_SECONDS} s"}
     with (
-        dask.config.set(patience),
+        dask.config.set(_PATIENCE),
         distributed.LocalCluster(
             n_workers=workers,
             threads_per_worker=1,

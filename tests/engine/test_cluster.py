@@ -506,7 +506,7 @@ def test_a_cluster_that_has_lost_all_workers_is_told_and_the_run_continues(
 ) -> None:
     monkeypatch.setattr(cluster_module, "_FEWEST", 2)
     monkeypatch.setattr(cluster_module, "_LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(cluster_module, "ALONE_SECONDS", 1.0)
+    monkeypatch.setattr(cluster_module, "_ALONE_SECONDS", 1.0)
     out = tmp_path / "mask.zarr"
     with cluster(1) as opened, monkeypatch.context() as patched:
 
