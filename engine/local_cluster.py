@@ -12,7 +12,7 @@ _CONNECT_SECONDS = 15
 
 _PATIENCE = {"distributed.deploy.lost-worker-timeout": "365 days"}
 """Dask starts again what was lost, but gives a worker up for good that is away so long after one of
-its losses: by default 15 s, which a busy machine needs to start it, or when it was lost once more."""
+its losses: by default 15 s, which a busy machine needs to start it, or which end in another loss."""
 
 
 @contextmanager
