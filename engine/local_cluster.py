@@ -11,8 +11,10 @@ import distributed
 _CONNECT_SECONDS = 15
 
 _PATIENCE = {"distributed.deploy.lost-worker-timeout": "365 days"}
-"""Dask starts again what was lost, but gives a worker up for good that is away so long after one of
-its losses: by default 15 s, which a busy machine needs to start it, or which end in another loss."""
+"""How long a worker may be away after a loss before Dask gives it up, and starts it no more.
+
+By default that is 15 s: as long as a busy machine needs to start it, or until its next loss.
+"""
 
 
 @contextmanager
