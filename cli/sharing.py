@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 _GROUP = Group("Several processes", sort_key=6)
 
-_CONNECT_SECONDS = 15
-
 _LOCAL = re.compile(r"local(?::(\d{1,4}))?")
 
 
@@ -105,7 +103,7 @@ def _opened_cluster(text: str, terminal: Terminal) -> Iterator["Cluster"]:
             f"dask={text} needs Dask's scheduler; install it: pip install 'tile-infer[dask]'"
         ) from error
     from ..engine.cluster import Cluster
-    from ..engine.local_cluster import local_cluster
+    from ..engine.local_cluster import CONNECT_SECONDS, local_cluster
 
     with ExitStack() as opened:
         try:
@@ -116,7 +114,7 @@ def _opened_cluster(text: str, terminal: Terminal) -> Iterator["Cluster"]:
             else:
                 if text.endswith(".json"):
                     text = json.loads(Path(text).read_text())["address"]
-                client = opened.enter_context(distributed.Client(text, timeout=_CONNECT_SECONDS))
+                client = opened.enter_context(distributed.Client(text, timeout=CONNECT_SECONDS))
         except (OSError, ValueError, LookupError) as error:
             raise TileInferError(
                 f"no Dask scheduler answers at {text} ({first_line(error)}); use local, local:N, "

@@ -340,7 +340,7 @@ class _Crowd:
         self._client, self._resources = client, resources
         self._grows, self._on_news = grows, on_news
         self._looked, self._threads = float("-inf"), 0
-        self._idle, self._nobody, self._told = 0, False, False
+        self._idle = self._missed = 0
 
     def window(self) -> int:
         """Return how many blocks may be submitted at the same time."""
@@ -358,13 +358,13 @@ class _Crowd:
             TileInferError: No worker is left that could take a block, and none will come.
         """
         if ended:
-            self._idle, self._nobody, self._told = 0, False, False
+            self._idle = self._missed = 0
             return
         self._idle += 1
-        if self._told or self._idle % round(_ALONE_SECONDS / _LOOK_SECONDS):
+        if self._idle % round(_ALONE_SECONDS / _LOOK_SECONDS):
             return
-        before, self._nobody = self._nobody, not self._able()
-        if not before or not self._nobody:  # one that was lost just now may be back by then
+        self._missed = 0 if self._able() else self._missed + 1
+        if self._missed != 2:  # one that was lost just now may be back the next time
             return
         if not self._grows:
             raise TileInferError(
@@ -376,7 +376,6 @@ class _Crowd:
             f"no Dask worker{which} is there: waiting for one (Ctrl-C ends the run; the same "
             "command continues it)"
         )
-        self._told = True
 
     def _able(self) -> bool:
         workers = self._client.sync(self._client.scheduler.identity)["workers"].values()

@@ -8,7 +8,8 @@ from typing import Any
 import dask
 import distributed
 
-_CONNECT_SECONDS = 15
+CONNECT_SECONDS = 15
+"""For a scheduler to answer."""
 
 _PATIENCE = {"distributed.deploy.lost-worker-timeout": "365 days"}
 """How long a worker may be away after a loss before Dask gives it up, and starts it no more.
@@ -37,6 +38,6 @@ def local_cluster(workers: int, log_level: int = logging.CRITICAL) -> Iterator[A
             dashboard_address="127.0.0.1:0",
             silence_logs=log_level,
         ) as cluster,
-        distributed.Client(cluster, timeout=_CONNECT_SECONDS) as client,
+        distributed.Client(cluster, timeout=CONNECT_SECONDS) as client,
     ):
         yield client

@@ -79,7 +79,7 @@ def test_a_plan_says_what_falls_to_each_process(
 def test_a_scheduler_that_does_not_answer_is_told_in_a_line(
     run: Run, image: Write, bright: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tile_infer.cli.sharing._CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("tile_infer.engine.local_cluster.CONNECT_SECONDS", 0.2)
     before = {image(), bright}
     for address in ("tcp://127.0.0.1:9", "nothing://here", "missing.json"):
         done = run("slide.tif", "--model", bright, "--dask", address)
